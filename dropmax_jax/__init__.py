@@ -1,0 +1,40 @@
+"""DropMax, the adaptive variational softmax, for JAX."""
+
+from dropmax_jax import metrics
+from dropmax_jax.concrete import (
+    bernoulli_kl,
+    bernoulli_negative_entropy,
+    concrete_log_mask,
+    sample_log_mask,
+)
+from dropmax_jax.dropmax import (
+    Heads,
+    LossTerms,
+    dropmax_log_probs,
+    dropmax_logits,
+    dropmax_loss,
+    dropmax_loss_terms,
+    elbo,
+    posterior_logits,
+    sample_dropmax_log_probs,
+)
+from dropmax_jax.methods import METHODS, Method
+
+__all__ = [
+    "METHODS",
+    "Heads",
+    "LossTerms",
+    "Method",
+    "bernoulli_kl",
+    "bernoulli_negative_entropy",
+    "concrete_log_mask",
+    "dropmax_log_probs",
+    "dropmax_logits",
+    "dropmax_loss",
+    "dropmax_loss_terms",
+    "elbo",
+    "metrics",
+    "posterior_logits",
+    "sample_dropmax_log_probs",
+    "sample_log_mask",
+]

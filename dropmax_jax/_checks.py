@@ -1,0 +1,141 @@
+"""Checks of what users pass in, made while tracing, so that compiled code pays nothing for them.
+
+Every message says which argument, what was expected of it and what it is.
+"""
+
+import math
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+
+def float_array(name: str, value: ArrayLike) -> jax.Array:
+    """Return `value` as an array, or raise TypeError if it does not hold real numbers."""
+    array = _as_array(name, value, "a floating-point array")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} must be a floating-point array, but has dtype {array.dtype}")
+    return array
+
+
+def class_array(name: str, value: ArrayLike) -> jax.Array:
+    """Return `value` as a floating-point array whose last axis holds at least one class."""
+    array = float_array(name, value)
+    if array.ndim == 0:
+        raise ValueError(f"{name} must have shape [..., K], classes last, but is a scalar")
+    if array.shape[-1] == 0:
+        raise ValueError(f"{name} must have at least one class, but has shape {array.shape}")
+    return array
+
+
+def same_shape(name: str, array: jax.Array, shape: tuple[int, ...], owner: str) -> None:
+    """Raise ValueError unless `array` has `shape`, the shape of the argument `owner`."""
+    if array.shape != shape:
+        raise ValueError(
+            f"{name} must have shape {shape}, that of {owner}, but has shape {array.shape}"
+        )
+
+
+def promote(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Return the arrays in float64 if one of them is, else in float32."""
+    double = any(array.dtype == jnp.float64 for array in arrays)
+    dtype = jnp.float64 if double else jnp.float32
+    return tuple(array.astype(dtype) for array in arrays)
+
+
+def target_mask(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
+    """Return the booleans `[..., K]` that say which class is each example's label.
+
+    A comparison rather than a one-hot array of floats: XLA fuses it into whatever reads it.
+    """
+    array = _as_array("labels", labels, "an integer array")
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"labels must be an integer array, but has dtype {array.dtype}")
+    if array.shape != shape[:-1]:
+        raise ValueError(
+            f"labels must have shape {shape[:-1]}, that of {owner} without the class axis, "
+            f"but has shape {array.shape}"
+        )
+    # The index is int32: in the labels' own dtype a uint8 could not count 300 classes.
+    return jnp.arange(shape[-1], dtype=jnp.int32) == array[..., None]
+
+
+def random_key(key: Any) -> None:
+    """Raise TypeError unless `key` is a random key, new style or old, and ValueError if many."""
+    expected = "key must be a random key, such as jax.random.key(0)"
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise TypeError(f"{expected}, but is {_describe(key)}")
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        shape: tuple[int, ...] = key.shape
+    elif key.dtype == jnp.uint32 and key.ndim > 0:
+        shape = key.shape[:-1]
+    else:
+        raise TypeError(f"{expected}, but has dtype {key.dtype} and shape {key.shape}")
+    if shape:
+        raise ValueError(f"key must be one random key, but holds keys in shape {shape}")
+
+
+def positive_temperature(value: ArrayLike, dtype: Any) -> jax.Array:
+    """Return a temperature in `dtype`; numbers are checked, traced values cannot be."""
+    if isinstance(value, numbers.Real | np.ndarray) and np.ndim(value) == 0:
+        number = _real("temperature", value)
+        smallest = float(np.finfo(dtype).tiny)
+        if not smallest <= number < math.inf:
+            raise ValueError(
+                f"temperature must be positive and finite (at least {smallest:.3g}), "
+                f"but is {number}"
+            )
+    array = _as_array("temperature", value, "a number")
+    if array.shape != ():
+        raise ValueError(f"temperature must be a scalar, but has shape {array.shape}")
+    if not jnp.issubdtype(array.dtype, jnp.number) or jnp.iscomplexobj(array):
+        raise TypeError(f"temperature must be a real number, but has dtype {array.dtype}")
+    return array.astype(dtype)
+
+
+def log_epsilon(value: float) -> float:
+    """Return the log of ε in Python's double precision, minus infinity for 0.
+
+    Taken here and not by jnp.log, since 1e-20 is below the range of float16, and 1e-50 of float32.
+    """
+    number = _real("epsilon", value)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"epsilon must be at least 0 and finite, but is {number}")
+    return math.log(number) if number > 0.0 else -math.inf
+
+
+def positive_int(name: str, value: int) -> int:
+    """Return `value`, or raise unless it is a Python or NumPy integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be a Python integer, but is {_describe(value)}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, but is {value}")
+    return int(value)
+
+
+def _as_array(name: str, value: Any, expected: str) -> jax.Array:
+    if value is None:
+        raise TypeError(f"{name} must be {expected}, but is None")
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be {expected}, but is {_describe(value)}") from error
+
+
+def _real(name: str, value: Any) -> float:
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a Python number, but is {_describe(value)}")
+    return float(value)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, jax.Array):
+        return f"a JAX array of dtype {value.dtype} and shape {value.shape}"
+    if value is None or isinstance(value, bool | numbers.Number | str):
+        return repr(value)
+    return f"a {type(value).__name__}"

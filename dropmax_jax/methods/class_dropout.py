@@ -1,0 +1,131 @@
+r"""Class dropout, the paper's random DropMax: all classes are dropped with one fixed probability.
+
+References:
+    Lee et al., `DropMax: Adaptive Variational Softmax <https://arxiv.org/abs/1712.07834>`_,
+    NeurIPS 2018, the random DropMax row of the table of test errors.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from dropmax_jax import _checks
+from dropmax_jax.dropmax import Heads, dropmax_logits
+from dropmax_jax.methods._fraction import fraction
+from dropmax_jax.methods.method import Method
+from dropmax_jax.methods.softmax import cross_entropy, softmax_log_probs
+
+
+def sample_retained_classes(
+    key: jax.Array, logits: ArrayLike, labels: ArrayLike, retain_probability: ArrayLike
+) -> jax.Array:
+    r"""Draw which classes are retained: the label always, any other with a fixed probability.
+
+    .. math::
+        z_t = 1, \qquad z_k \sim \operatorname{Bernoulli}(\rho) \text{ for } k \ne t
+
+    Args:
+        key: A random key.
+        logits: An array `[..., K]`, of which only the shape and precision matter.
+        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
+        retain_probability: ρ, a scalar in (0, 1]. A number is checked; a JAX array isn't.
+
+    Returns:
+        z, booleans `[..., K]`.
+
+    Raises:
+        ValueError: The shapes do not fit, there is no class, or ρ is out of range.
+        TypeError: `key` is no key, `logits` is not floating point, or labels are not integers.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax.methods.class_dropout import sample_retained_classes
+        >>> logits, labels = jnp.zeros((1000, 10)), jnp.zeros(1000, jnp.int32)
+        >>> retained = sample_retained_classes(jax.random.key(0), logits, labels, 0.2)
+        >>> bool(retained[:, 0].all()), bool(abs(retained[:, 1:].mean() - 0.2) < 0.02)
+        (True, True)
+    """
+    _checks.random_key(key)
+    (logits,) = _checks.promote(_checks.class_array("logits", logits))
+    is_target = _checks.target_mask(labels, logits.shape, "logits")
+    probability = fraction("retain_probability", retain_probability, logits.dtype)
+    return jax.random.bernoulli(key, probability, logits.shape) | is_target
+
+
+def retained_cross_entropy(logits: ArrayLike, labels: ArrayLike, retained: jax.Array) -> jax.Array:
+    r"""Cross-entropy of the softmax over the classes that are retained.
+
+    .. math::
+        -\log \frac{\exp(o_t)}{\sum_k z_k \exp(o_k)}
+
+    Args:
+        logits: o, the class logits, floating point `[..., K]`.
+        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
+        retained: z, booleans `[..., K]`; infinite where the label is not retained.
+
+    Returns:
+        The loss per example `[...]`, in nats; float64 if `logits` is, else float32.
+
+    Raises:
+        ValueError: The shapes do not fit, or there is no class.
+        TypeError: `logits` is not floating point, or labels are not integers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax.methods.class_dropout import retained_cross_entropy
+        >>> loss = retained_cross_entropy(jnp.zeros(4), 0, jnp.array([True, True, False, False]))
+        >>> print(f"{loss:.4f}")  # one class of two
+        0.6931
+    """
+    log_mask = jnp.where(retained, 0.0, -jnp.inf)
+    return cross_entropy(dropmax_logits(logits, log_mask, epsilon=0.0), labels)
+
+
+def class_dropout_loss(
+    key: jax.Array, heads: Heads, labels: ArrayLike, *, retain_probability: ArrayLike = 0.4
+) -> jax.Array:
+    """Cross-entropy over the label and a random choice of the other classes, drawn per example.
+
+    Args:
+        key: A random key, another one each step.
+        heads: Heads with `logits`, `[..., K]`.
+        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
+        retain_probability: Probability that a class other than the label is retained, a scalar in
+            (0, 1]; with 1 this is the ordinary softmax. The paper chooses it among 0.2, 0.4 and
+            0.6 on validation data.
+
+    Returns:
+        The loss per example `[...]`, in nats; float64 if `logits` is, else float32.
+
+    Raises:
+        ValueError: The shapes do not fit, there is no class, or the probability is out of range.
+        TypeError: `key` is no key, `logits` is not floating point, or labels are not integers.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax import Heads
+        >>> from dropmax_jax.methods.class_dropout import class_dropout_loss
+        >>> heads, labels = Heads(jnp.zeros((8, 10))), jnp.arange(8)
+        >>> class_dropout_loss(jax.random.key(0), heads, labels, retain_probability=0.2).shape
+        (8,)
+    """
+    retained = sample_retained_classes(key, heads.logits, labels, retain_probability)
+    return retained_cross_entropy(heads.logits, labels, retained)
+
+
+def _loss_terms(
+    key: jax.Array, heads: Heads, labels: ArrayLike, *, retain_probability: ArrayLike = 0.4
+) -> dict[str, jax.Array]:
+    loss = class_dropout_loss(key, heads, labels, retain_probability=retain_probability)
+    return {"cross_entropy": loss}
+
+
+class_dropout = Method(
+    heads=("logits",),
+    loss=class_dropout_loss,
+    log_probs=softmax_log_probs,
+    loss_terms=_loss_terms,
+    settings={"retain_probability": (0.2, 0.4, 0.6)},
+)

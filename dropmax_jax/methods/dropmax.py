@@ -1,0 +1,48 @@
+"""DropMax, the adaptive variational softmax.
+
+References:
+    Lee et al., `DropMax: Adaptive Variational Softmax <https://arxiv.org/abs/1712.07834>`_,
+    NeurIPS 2018, section 4 and table 1 (row "DropMax").
+"""
+
+from typing import Any
+
+import jax
+from jax.typing import ArrayLike
+
+from dropmax_jax.concrete import sample_log_mask
+from dropmax_jax.dropmax import (
+    Heads,
+    dropmax_log_probs,
+    dropmax_loss,
+    dropmax_loss_terms,
+    posterior_logits,
+    sample_dropmax_log_probs,
+)
+from dropmax_jax.methods.method import Method
+
+
+def _loss_terms(
+    key: jax.Array,
+    heads: Heads,
+    labels: ArrayLike,
+    *,
+    temperature: ArrayLike = 0.1,
+    epsilon: float = 1e-20,
+) -> dict[str, jax.Array]:
+    log_mask = sample_log_mask(key, posterior_logits(heads), temperature)
+    return dropmax_loss_terms(heads, labels, log_mask, epsilon)._asdict()
+
+
+def _log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
+    del fitted
+    return dropmax_log_probs(heads)
+
+
+dropmax = Method(
+    heads=("logits", "prior_logits", "label_logits"),
+    loss=dropmax_loss,
+    log_probs=_log_probs,
+    loss_terms=_loss_terms,
+    sample_log_probs=sample_dropmax_log_probs,
+)

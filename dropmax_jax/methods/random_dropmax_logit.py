@@ -1,0 +1,73 @@
+"""Random DropMax on logits: a dropped class has the logit 0, and not the probability 0.
+
+References:
+    Report on DropMax of the ICLR 2018 reproducibility challenge, with code at
+    `<https://github.com/jamesal1/DropMax>`_, "random dropmax (drop logit)".
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from dropmax_jax import _checks
+from dropmax_jax.dropmax import Heads
+from dropmax_jax.methods.class_dropout import sample_retained_classes
+from dropmax_jax.methods.method import Method
+from dropmax_jax.methods.softmax import cross_entropy, softmax_log_probs
+
+
+def random_dropmax_logit_loss(
+    key: jax.Array, heads: Heads, labels: ArrayLike, *, retain_probability: ArrayLike = 0.4
+) -> jax.Array:
+    r"""Cross-entropy where the logits of classes are set to 0 at random.
+
+    With :math:`z_t = 1` for the label t and :math:`z_k` drawn for the others by
+    `sample_retained_classes`,
+
+    .. math::
+        -\log \frac{\exp(o_t)}{\sum_k \exp(z_k o_k)}.
+
+    The prediction is the ordinary softmax, as in the report's code.
+
+    Args:
+        key: A random key, another one each step.
+        heads: Heads with `logits`, `[..., K]`.
+        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
+        retain_probability: Probability that a class other than the label is retained, a scalar in
+            (0, 1]; with 1 this is the ordinary softmax. The report tries 0.2, 0.4 and 0.6.
+
+    Returns:
+        The loss per example `[...]`, in nats; float64 if `logits` is, else float32.
+
+    Raises:
+        ValueError: The shapes do not fit, there is no class, or the probability is out of range.
+        TypeError: `key` is no key, `logits` is not floating point, or labels are not integers.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax import Heads
+        >>> from dropmax_jax.methods.random_dropmax_logit import random_dropmax_logit_loss
+        >>> heads, labels = Heads(jnp.ones((8, 10))), jnp.arange(8)
+        >>> random_dropmax_logit_loss(jax.random.key(0), heads, labels).shape
+        (8,)
+    """
+    retained = sample_retained_classes(key, heads.logits, labels, retain_probability)
+    (logits,) = _checks.promote(jnp.asarray(heads.logits))
+    return cross_entropy(jnp.where(retained, logits, 0.0), labels)
+
+
+def _loss_terms(
+    key: jax.Array, heads: Heads, labels: ArrayLike, *, retain_probability: ArrayLike = 0.4
+) -> dict[str, jax.Array]:
+    loss = random_dropmax_logit_loss(key, heads, labels, retain_probability=retain_probability)
+    return {"cross_entropy": loss}
+
+
+random_dropmax_logit = Method(
+    heads=("logits",),
+    loss=random_dropmax_logit_loss,
+    log_probs=softmax_log_probs,
+    loss_terms=_loss_terms,
+    settings={"retain_probability": (0.2, 0.4, 0.6)},
+)

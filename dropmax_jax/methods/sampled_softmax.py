@@ -1,0 +1,125 @@
+"""Sampled softmax: training compares the label with a sample of the other classes.
+
+References:
+    Jean et al., `On Using Very Large Target Vocabulary for Neural Machine Translation
+    <https://arxiv.org/abs/1412.2007>`_, ACL 2015.
+
+    Lee et al., `DropMax: Adaptive Variational Softmax <https://arxiv.org/abs/1712.07834>`_,
+    NeurIPS 2018, the sampled softmax row of the table of test errors.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from dropmax_jax import _checks
+from dropmax_jax.dropmax import Heads
+from dropmax_jax.methods._fraction import fraction
+from dropmax_jax.methods.class_dropout import retained_cross_entropy
+from dropmax_jax.methods.method import Method
+from dropmax_jax.methods.softmax import softmax_log_probs
+
+
+def sample_class_subset(
+    key: jax.Array, logits: ArrayLike, labels: ArrayLike, sampled_fraction: ArrayLike
+) -> jax.Array:
+    """Draw a set of classes of a fixed size: the label, and others uniformly without replacement.
+
+    Args:
+        key: A random key.
+        logits: An array `[..., K]`, of which only the shape and precision matter.
+        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
+        sampled_fraction: Share of the K classes that the set holds, its label included, a scalar
+            in (0, 1]. The set has round(sampled_fraction · K) classes, but at least two of them,
+            as nothing can be learnt from one. A number is checked; a JAX array isn't.
+
+    Returns:
+        Booleans `[..., K]`, true for the classes of the set, another set for each example.
+
+    Raises:
+        ValueError: The shapes do not fit, there is no class, or the share is out of range.
+        TypeError: `key` is no key, `logits` is not floating point, or labels are not integers.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax.methods.sampled_softmax import sample_class_subset
+        >>> logits, labels = jnp.zeros((5, 10)), jnp.arange(5)
+        >>> subset = sample_class_subset(jax.random.key(0), logits, labels, 0.4)
+        >>> print(subset.sum(axis=-1))
+        [4 4 4 4 4]
+        >>> print(subset[jnp.arange(5), labels])
+        [ True  True  True  True  True]
+    """
+    _checks.random_key(key)
+    (logits,) = _checks.promote(_checks.class_array("logits", logits))
+    is_target = _checks.target_mask(labels, logits.shape, "logits")
+    share = fraction("sampled_fraction", sampled_fraction, logits.dtype)
+    num_sampled = jnp.maximum(jnp.round(share * logits.shape[-1]), 2.0)
+
+    places = jnp.broadcast_to(jnp.arange(logits.shape[-1], dtype=jnp.int32), logits.shape)
+    places = jax.random.permutation(key, places, axis=-1, independent=True)
+    place_of_target = jnp.sum(jnp.where(is_target, places, 0), axis=-1, keepdims=True)
+    # Places among the other classes: those behind the label move up by one.
+    places = places - (places > place_of_target)
+    return is_target | (places < num_sampled - 1)
+
+
+def sampled_softmax_loss(
+    key: jax.Array, heads: Heads, labels: ArrayLike, *, sampled_fraction: ArrayLike = 0.4
+) -> jax.Array:
+    r"""Cross-entropy over the label and a uniform sample of the other classes, per example.
+
+    With V' the set of classes of an example, its label t included,
+
+    .. math::
+        -\log \frac{\exp(o_t - \log Q_t)}{\sum_{k \in V'} \exp(o_k - \log Q_k)}.
+
+    As the distribution Q from which classes are proposed is uniform, its terms cancel.
+
+    Args:
+        key: A random key, another one each step.
+        heads: Heads with `logits`, `[..., K]`.
+        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
+        sampled_fraction: Share of the classes in V', a scalar in (0, 1], as
+            `sample_class_subset` takes it; with 1 this is the ordinary softmax. The paper chooses
+            it among 0.2, 0.4 and 0.6 on validation data.
+
+    Returns:
+        The loss per example `[...]`, in nats; float64 if `logits` is, else float32.
+
+    Raises:
+        ValueError: The shapes do not fit, there is no class, or the share is out of range.
+        TypeError: `key` is no key, `logits` is not floating point, or labels are not integers.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax import Heads
+        >>> from dropmax_jax.methods.sampled_softmax import sampled_softmax_loss
+        >>> heads, labels = Heads(jnp.zeros((2, 10))), jnp.arange(2)
+        >>> loss = sampled_softmax_loss(jax.random.key(0), heads, labels, sampled_fraction=0.2)
+        >>> print(loss.round(4))  # one class of two, whichever the other is
+        [0.6931 0.6931]
+
+    References:
+        Jean et al. 2015, section 3.
+    """
+    subset = sample_class_subset(key, heads.logits, labels, sampled_fraction)
+    return retained_cross_entropy(heads.logits, labels, subset)
+
+
+def _loss_terms(
+    key: jax.Array, heads: Heads, labels: ArrayLike, *, sampled_fraction: ArrayLike = 0.4
+) -> dict[str, jax.Array]:
+    loss = sampled_softmax_loss(key, heads, labels, sampled_fraction=sampled_fraction)
+    return {"cross_entropy": loss}
+
+
+sampled_softmax = Method(
+    heads=("logits",),
+    loss=sampled_softmax_loss,
+    log_probs=softmax_log_probs,
+    loss_terms=_loss_terms,
+    settings={"sampled_fraction": (0.2, 0.4, 0.6)},
+)

@@ -1,0 +1,68 @@
+"""The ordinary softmax classifier, the baseline of the paper's table.
+
+References:
+    Lee et al., `DropMax: Adaptive Variational Softmax <https://arxiv.org/abs/1712.07834>`_,
+    NeurIPS 2018, table 1 (row "Base Softmax").
+
+    Bridle, Training Stochastic Model Recognition Algorithms as Networks can Lead to Maximum Mutual
+    Information Estimation of Parameters, NeurIPS 1989.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from dropmax_jax import _checks
+from dropmax_jax.dropmax import Heads
+from dropmax_jax.methods.method import Method
+
+
+def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    """Cross-entropy of the softmax of logits, for the losses of methods.
+
+    Args:
+        logits: Class logits, floating point `[..., K]`.
+        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
+
+    Returns:
+        -log softmax(logits) at the label, per example `[...]`, in nats; float64 if `logits` is,
+        else float32.
+
+    Raises:
+        ValueError: The shapes do not fit, or there is no class.
+        TypeError: `logits` is not floating point, or labels are not integers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax.methods.softmax import cross_entropy
+        >>> print(f"{cross_entropy(jnp.zeros(2), 1):.4f}")
+        0.6931
+    """
+    (logits,) = _checks.promote(_checks.class_array("logits", logits))
+    is_target = _checks.target_mask(labels, logits.shape, "logits")
+    target_logit = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
+    return jax.nn.logsumexp(logits, axis=-1) - target_logit
+
+
+def softmax_loss(key: jax.Array, heads: Heads, labels: ArrayLike) -> jax.Array:
+    """Cross-entropy of `heads.logits`, per example `[...]`, in nats; `key` is not used."""
+    del key
+    return cross_entropy(heads.logits, labels)
+
+
+def softmax_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
+    """Log-softmax of `heads.logits`, `[..., K]`; `fitted` is not used."""
+    del fitted
+    (logits,) = _checks.promote(_checks.class_array("heads.logits", heads.logits))
+    return jax.nn.log_softmax(logits)
+
+
+def _loss_terms(key: jax.Array, heads: Heads, labels: ArrayLike) -> dict[str, jax.Array]:
+    return {"cross_entropy": softmax_loss(key, heads, labels)}
+
+
+softmax = Method(
+    heads=("logits",), loss=softmax_loss, log_probs=softmax_log_probs, loss_terms=_loss_terms
+)

@@ -1,0 +1,136 @@
+"""Sparsemax: the projection onto the simplex, which gives many classes no probability at all.
+
+References:
+    Martins and Astudillo, `From Softmax to Sparsemax: A Sparse Model of Attention and Multi-Label
+    Classification <https://arxiv.org/abs/1602.02068>`_, ICML 2016.
+
+    Lee et al., `DropMax: Adaptive Variational Softmax <https://arxiv.org/abs/1712.07834>`_,
+    NeurIPS 2018, the sparsemax row of the table of test errors.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from dropmax_jax import _checks
+from dropmax_jax.dropmax import Heads
+from dropmax_jax.methods.method import Method
+
+# What a class has of probability where the projection gives it none, so that one wrong prediction
+# costs 46 nats and not infinitely many. It is DropMax's ε.
+_FLOOR = 1e-20
+
+
+def sparsemax_probs(logits: ArrayLike) -> jax.Array:
+    r"""Sparsemax of logits: the point of the probability simplex that is closest to them.
+
+    .. math::
+        \operatorname{sparsemax}(z) = \operatorname{argmin}_{p \in \Delta^{K-1}} \|p - z\|^2
+            = [z - \tau(z)]_+
+
+    Args:
+        logits: z, the class logits, floating point `[..., K]`.
+
+    Returns:
+        Probabilities `[..., K]`, many of them exactly 0; float64 if `logits` is, else float32.
+
+    Raises:
+        ValueError: There is no class.
+        TypeError: `logits` is not floating point.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax.methods.sparsemax import sparsemax_probs
+        >>> print(sparsemax_probs(jnp.array([1.0, 0.5, -1.0])))
+        [0.75 0.25 0.  ]
+
+    References:
+        Martins and Astudillo 2016, equations 2 and 3.
+    """
+    logits = _shifted(logits)
+    rows = logits.reshape(-1, logits.shape[-1])
+    return jax.vmap(optax.projections.projection_simplex)(rows).reshape(logits.shape)
+
+
+def multiclass_sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    r"""Sparsemax loss, the convex loss whose gradient is sparsemax less the one-hot label.
+
+    With p the sparsemax of z, t the label and :math:`\tau` the threshold of p,
+
+    .. math::
+        L(z; t) = -z_t + \frac{1}{2} \sum_{k: p_k > 0} (z_k^2 - \tau^2(z)) + \frac{1}{2}.
+
+    It is 0 where the logit of the label exceeds all others by 1 or more.
+
+    Args:
+        logits: z, the class logits, floating point `[..., K]`.
+        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
+
+    Returns:
+        The loss per example `[...]`; float64 if `logits` is, else float32.
+
+    Raises:
+        ValueError: The shapes do not fit, or there is no class.
+        TypeError: `logits` is not floating point, or labels are not integers.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax.methods.sparsemax import multiclass_sparsemax_loss
+        >>> logits = jnp.array([1.0, 0.5, -1.0])
+        >>> print(f"{multiclass_sparsemax_loss(logits, 1):.4f}")
+        0.5625
+        >>> print(jax.grad(multiclass_sparsemax_loss)(logits, 1))
+        [ 0.75 -0.75  0.  ]
+
+    References:
+        Martins and Astudillo 2016, equation 13.
+    """
+    logits = _shifted(logits)
+    is_target = _checks.target_mask(labels, logits.shape, "logits")
+    rows = logits.reshape(-1, logits.shape[-1])
+    classes = jnp.argmax(is_target, axis=-1).ravel()
+    loss = optax.losses.multiclass_sparsemax_loss(rows, classes)
+    return jnp.asarray(loss).reshape(is_target.shape[:-1])
+
+
+def sparsemax_loss(key: jax.Array, heads: Heads, labels: ArrayLike) -> jax.Array:
+    """Sparsemax loss of `heads.logits`, per example `[...]`; `key` is not used."""
+    del key
+    return multiclass_sparsemax_loss(heads.logits, labels)
+
+
+def sparsemax_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
+    """Log of sparsemax of `heads.logits`, `[..., K]`, and at least log 1e-20 = -46.05.
+
+    Where the label has no probability, its log would be minus infinity, and the mean over a test
+    set with it. The floor bounds what an example can cost; it moves no probability by more than
+    1e-20. `fitted` is not used.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax import Heads
+        >>> from dropmax_jax.methods.sparsemax import sparsemax_log_probs
+        >>> print(sparsemax_log_probs(Heads(jnp.array([3.0, 0.0]))).round(2))
+        [  0.   -46.05]
+    """
+    del fitted
+    return jnp.log(sparsemax_probs(heads.logits) + _FLOOR)
+
+
+def _shifted(logits: ArrayLike) -> jax.Array:
+    """The logits less their maximum, which changes nothing but for sums that then do not round."""
+    (array,) = _checks.promote(_checks.class_array("logits", logits))
+    return array - jax.lax.stop_gradient(jnp.max(array, axis=-1, keepdims=True))
+
+
+def _loss_terms(key: jax.Array, heads: Heads, labels: ArrayLike) -> dict[str, jax.Array]:
+    return {"sparsemax_loss": sparsemax_loss(key, heads, labels)}
+
+
+sparsemax = Method(
+    heads=("logits",), loss=sparsemax_loss, log_probs=sparsemax_log_probs, loss_terms=_loss_terms
+)

@@ -1,0 +1,53 @@
+"""The convolutional network of the paper's MNIST experiment, that of the TensorFlow tutorial."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from dropmax_jax.dropmax import Heads
+from dropmax_jax.networks.layers import ClassifierHeads, ConvReluPool, DenseRelu, dropout
+
+
+class CNN(nn.Module):
+    """Two 5x5 convolutions that keep the size, each with relu and pooling; dense 1024; heads.
+
+    Attributes:
+        num_classes: K.
+        heads: fields of `Heads` to give, as a method names them (`METHODS["dropmax"].heads`).
+        dropout_rate: of the features before the heads; used only with a `dropout_key`.
+        dtype: of the computation; parameters and heads are float32.
+
+    >>> import jax
+    >>> network = CNN(num_classes=7)
+    >>> images = jnp.zeros((2, 28, 28, 1))
+    >>> heads = network.apply(network.init(jax.random.key(0), images), images)
+    >>> heads.logits.shape, heads.prior_logits
+    ((2, 7), None)
+    """
+
+    num_classes: int = 10
+    heads: Sequence[str] = ("logits",)
+    dropout_rate: float = 0.5
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, dropout_key: Array | None = None) -> Heads:
+        """Maps images to heads.
+
+        Args:
+            images: float array `[B, H, W, C]` of pixels in [0, 1]; 28 x 28 x 1 for MNIST.
+            dropout_key: a PRNG key, or `[B]` keys, one per example; None for no dropout.
+
+        Returns:
+            `Heads` of float32 arrays `[B, K]`.
+        """
+        features = ConvReluPool(32, padding=2, dtype=self.dtype)(images)
+        features = ConvReluPool(64, padding=2, dtype=self.dtype)(features)
+        features = DenseRelu(1024, dtype=self.dtype)(features.reshape(len(features), -1))
+        features = dropout(features, dropout_key, self.dropout_rate)
+        return ClassifierHeads(self.num_classes, self.heads, dtype=self.dtype, name="heads")(
+            features
+        )

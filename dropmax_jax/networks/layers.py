@@ -1,0 +1,107 @@
+"""The parts that the networks share: convolutional block, dropout, heads."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from dropmax_jax.dropmax import Heads
+from dropmax_jax.networks.convolution import conv_relu_pool
+
+glorot_uniform = nn.initializers.glorot_uniform()
+
+
+class ConvReluPool(nn.Module):
+    """A 5x5 convolution, relu and 2x2 max-pooling with stride 2.
+
+    Attributes:
+        features: number of output channels.
+        padding: pixels of zeros added on each side first; 2 keeps the size ("SAME").
+        dtype: of the computation; parameters are float32.
+    """
+
+    features: int
+    padding: int = 0
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        """Maps `[B, H, W, C]` to `[B, H', W', features]`."""
+        kernel = self.param("kernel", glorot_uniform, (5, 5, images.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        sides = (self.padding, self.padding)
+        images, kernel, bias = nn.dtypes.promote_dtype(images, kernel, bias, dtype=self.dtype)
+        return conv_relu_pool(jnp.pad(images, ((0, 0), sides, sides, (0, 0))), kernel, bias)
+
+
+class DenseRelu(nn.Module):
+    """A dense layer and relu."""
+
+    features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Maps `[B, D]` to `[B, features]`."""
+        return nn.relu(
+            nn.Dense(self.features, dtype=self.dtype, kernel_init=glorot_uniform)(inputs)
+        )
+
+
+class ClassifierHeads(nn.Module):
+    """One dense layer per head, named by the fields of `Heads`.
+
+    Attributes:
+        num_classes: K.
+        heads: the fields of `Heads` to give; the others are None.
+        dtype: of the computation; the heads are float32.
+    """
+
+    num_classes: int
+    heads: Sequence[str]
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, features: Array) -> Heads:
+        """Maps `[B, D]` to `Heads` of `[B, K]` each."""
+        if unknown := set(self.heads) - set(Heads._fields):
+            raise ValueError(f"heads must be among {Heads._fields}, not {sorted(unknown)}")
+        layers = {
+            name: nn.Dense(
+                self.num_classes, dtype=self.dtype, kernel_init=glorot_uniform, name=name
+            )
+            for name in self.heads
+        }
+        return Heads(
+            **{name: layer(features).astype(jnp.float32) for name, layer in layers.items()}
+        )
+
+
+def dropout(features: Array, key: Array | None, rate: float) -> Array:
+    """Sets each feature to zero with probability `rate` and scales the others to keep the mean.
+
+    Args:
+        features: float array `[B, D]`.
+        key: one PRNG key for the batch, or `[B]` new-style keys, one per example, which make an
+            example's noise independent of how a batch is spread over devices; None for no dropout.
+        rate: probability, in [0, 1).
+
+    Returns:
+        Float array `[B, D]`.
+
+    >>> dropout(jnp.ones((2, 3)), None, 0.5).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout rate must be in [0, 1), not {rate}")
+    if key is None or rate == 0:
+        return features
+    keep = 1 - rate
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
+        kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, features.shape[1:]))(key)
+    else:
+        kept = jax.random.bernoulli(key, keep, features.shape)
+    return jnp.where(kept, features / keep, 0)

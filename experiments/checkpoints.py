@@ -1,0 +1,140 @@
+"""A run's checkpoints: orbax writes them whole or not at all, a digest tells damage."""
+
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from experiments.errors import UserError
+
+_KEPT = 3
+
+
+class Checkpoint(NamedTuple):
+    """A state to go on from.
+
+    Attributes:
+        step: steps done.
+        state: a pytree of NumPy arrays.
+        progress: what the run has told so far, as JSON values.
+    """
+
+    step: int
+    state: Any
+    progress: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints in a folder, the newest few; a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        # Orbax tells of every step it takes, and of damage, which `restore` tells in a line.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=_KEPT, cleanup_tmp_directories=True, enable_async_checkpointing=False
+        )
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+        self._hook = sys.unraisablehook
+
+    def __enter__(self) -> "Checkpoints":
+        sys.unraisablehook = self._unraisable
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+        sys.unraisablehook = self._hook
+
+    def _unraisable(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        # Of a damaged checkpoint, tensorstore's threads still tell orbax, which listens no more.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self._hook(unraisable)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Saves a state, unless one of that step is there."""
+        if checkpoint.step in self._manager.all_steps():
+            return
+        about = {
+            "digest": digest(checkpoint.state),
+            "progress": checkpoint.progress,
+            "progress_digest": _text_digest(checkpoint.progress),
+        }
+        self._manager.save(
+            checkpoint.step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(checkpoint.state), about=ocp.args.JsonSave(about)
+            ),
+            force=True,
+        )
+
+    def restore(self, like: Any, warn: Callable[[str], None]) -> Checkpoint | None:
+        """The newest state that is whole; None if there are no checkpoints.
+
+        Damaged ones are told of and removed, so that they can be written again.
+
+        Args:
+            like: a pytree of arrays, or of their shapes, of the structure saved.
+            warn: called with a line for each damaged checkpoint.
+
+        Raises:
+            UserError: there are checkpoints, but none is whole.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                checkpoint = self._restore_step(step, like)
+            except Exception as error:  # orbax raises many kinds
+                warn(f"the checkpoint of step {step} is damaged ({_first_line(error)}): left out")
+                continue
+            for damaged in steps[: steps.index(step)]:
+                self._manager.delete(damaged)
+            return checkpoint
+        if steps:
+            raise UserError(
+                f"no checkpoint in {self._manager.directory} is whole: "
+                "pass --overwrite to train again from the start"
+            )
+        return None
+
+    def _restore_step(self, step: int, like: Any) -> Checkpoint:
+        template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(template), about=ocp.args.JsonRestore()
+            ),
+        )
+        state, about = jax.tree.map(np.asarray, restored["state"]), restored["about"]
+        progress = about["progress"]
+        if (digest(state), _text_digest(progress)) != (about["digest"], about["progress_digest"]):
+            raise ValueError("its digest differs")
+        if jax.tree.map(np.shape, state) != jax.tree.map(np.shape, template):
+            raise ValueError("its arrays have other shapes")
+        return Checkpoint(step, state, progress)
+
+
+def digest(state: Any) -> str:
+    """A hash of the names, shapes, types and values of all arrays of a pytree."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        array = np.asarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+def _text_digest(values: Any) -> str:
+    """A hash of JSON values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else type(error).__name__

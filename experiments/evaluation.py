@@ -1,0 +1,176 @@
+"""Predictions of trained parameters, and the figures that come of them."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from dropmax_jax import Heads, metrics
+from experiments.split import Split
+from experiments.training import (
+    DEVICES,
+    Task,
+    example_keys,
+    replicate,
+    seed_keys,
+    to_pixels,
+    unreplicate,
+)
+
+# Images go through the network in parts of one shape, so that one program serves every set; a
+# part goes in batches, whose activations fit into the caches.
+_PART = 1000
+_BATCHES = 10
+
+
+class EvaluationSet(NamedTuple):
+    """Images that lie on the devices, ready to be predicted again and again.
+
+    Attributes:
+        parts: uint8 `[devices, batches, rows, H, W]` each; zero images fill up the last.
+        labels: int32 `[N]`, on the host.
+    """
+
+    parts: list[Array]
+    labels: np.ndarray
+
+
+class Figures(NamedTuple):
+    """What predictions are worth, `[seeds]` each."""
+
+    error_percent: Array
+    nll: Array
+    ece_percent: Array
+    brier: Array
+
+
+Predictor = Callable[[Any, Array, EvaluationSet], Heads]
+
+
+def on_devices(split: Split) -> EvaluationSet:
+    """Puts images on the local devices; every process evaluates its own share of each part."""
+    num_devices, num_local = jax.device_count(), jax.local_device_count()
+    rows = -(-_PART // (_BATCHES * num_devices))
+    size = rows * _BATCHES * num_devices
+    missing = -len(split.images) % size
+    shape = split.images.shape[1:]
+    padded = np.concatenate([split.images, np.zeros((missing, *shape), np.uint8)])
+    mine = slice(jax.process_index() * num_local, (jax.process_index() + 1) * num_local)
+    put = jax.pmap(lambda part: part)
+    parts = padded.reshape(-1, num_devices, _BATCHES, rows, *shape)
+    return EvaluationSet([put(part[mine]) for part in parts], split.labels)
+
+
+@functools.lru_cache(maxsize=8)
+def predictor(task: Task, num_samples: int = 0) -> Predictor:
+    """Compiles, at its first call, a function that gives the heads of a set of images.
+
+    Args:
+        task: whose network to use.
+        num_samples: if not 0, forward passes with dropout on; else one pass without.
+
+    Returns:
+        A function of the parameters (leaves `[devices, seeds, ...]`), the seeds `[seeds]` and an
+        `EvaluationSet` of N images; it returns `Heads` of NumPy arrays `[seeds, N, K]`, or
+        `[num_samples, seeds, N, K]`.
+    """
+
+    def one_batch(params: Any, stream: Array, first: Array, images: Array) -> Heads:
+        def one_pass(keys: Array | None) -> Heads:
+            heads: Any = task.network.apply(params, to_pixels(images), keys)
+            return heads
+
+        if not num_samples:
+            return one_pass(None)
+        keys = jax.vmap(lambda sample: jax.random.fold_in(stream, sample))(jnp.arange(num_samples))
+        return lax.map(lambda key: one_pass(example_keys(key, first, len(images))), keys)
+
+    def one_seed(params: Any, seed: Array, first: Array, batches: Array) -> Heads:
+        stream = seed_keys(seed).evaluation
+        firsts = first + jnp.arange(len(batches)) * batches.shape[1]
+        heads = lax.map(lambda inputs: one_batch(params, stream, *inputs), (firsts, batches))
+        # [batches, (samples,) rows, K] to [(samples,) batches * rows, K]
+        heads = jax.tree.map(lambda head: jnp.moveaxis(head, 0, -3), heads)
+        return jax.tree.map(lambda head: head.reshape(*head.shape[:-3], -1, head.shape[-1]), heads)
+
+    def every_seed(params: Any, seeds: Array, first: Array, batches: Array) -> Heads:
+        first = first + lax.axis_index(DEVICES) * batches.shape[0] * batches.shape[1]
+        seeds_axis = 1 if num_samples else 0
+        heads = jax.vmap(one_seed, (0, 0, None, None), seeds_axis)(params, seeds, first, batches)
+        return jax.tree.map(
+            lambda head: lax.all_gather(head, DEVICES, axis=head.ndim - 2, tiled=True), heads
+        )
+
+    pmapped = jax.pmap(every_seed, DEVICES, in_axes=(0, None, None, 0))
+
+    def predict(params: Any, seeds: Array, images: EvaluationSet) -> Heads:
+        heads, first = [], 0
+        for part in images.parts:
+            heads.append(unreplicate(pmapped(params, seeds, first, part)))
+            first += heads[-1].logits.shape[-2]
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts, -2), *heads)
+        return jax.tree.map(lambda head: head[..., : len(images.labels), :], joined)
+
+    return predict
+
+
+def log_probs(task: Task, heads: Heads, fitted: Any = None) -> Array:
+    """The method's log-probabilities `[seeds, N, K]` of heads that a `predictor` gave.
+
+    Args:
+        task: whose method to use.
+        heads: `[seeds, N, K]`; or `[samples, seeds, N, K]` where the method averages samples.
+        fitted: what `fit` returned.
+    """
+    over_seeds = jax.vmap(task.method.log_probs)
+    if task.method.num_samples:
+        samples = jax.vmap(over_seeds, (0, None))(heads, fitted)
+        return jax.nn.logsumexp(samples, 0) - jnp.log(len(samples))
+    return over_seeds(heads, fitted)
+
+
+def fit(
+    task: Task, predict: Predictor, params: Any, seeds: Array, validation: EvaluationSet
+) -> Any:
+    """What the method fits on validation data after training, for each seed; None for nothing."""
+    if task.method.fit is None:
+        return None
+    heads = predict(params, seeds, validation)
+    return jax.vmap(task.method.fit, (0, None))(heads, jnp.asarray(validation.labels))
+
+
+def evaluate(task: Task, params: Any, seeds: Array, validation: Split, test: Split) -> Figures:
+    """Fits what the method fits, predicts the test set and measures.
+
+    Args:
+        task: whose network and method to use.
+        params: trained parameters, leaves `[seeds, ...]`, NumPy.
+        seeds: int32 `[seeds]`.
+        validation: what to fit on.
+        test: what to measure on.
+    """
+    on_each = replicate(params)
+    predict = predictor(task, task.method.num_samples)
+    fitted = fit(task, predict, on_each, seeds, on_devices(validation))
+    heads = predict(on_each, seeds, on_devices(test))
+    return figures(jax.jit(log_probs, static_argnums=0)(task, heads, fitted), test.labels)
+
+
+@jax.jit
+def figures(log_probs: Array, labels: ArrayLike) -> Figures:
+    """Measures log-probabilities `[seeds, N, K]` against labels `[N]`."""
+
+    def one_seed(log_probs: Array) -> Figures:
+        return Figures(
+            100 * metrics.error_rate(log_probs, labels),
+            metrics.nll(log_probs, labels),
+            100 * metrics.expected_calibration_error(log_probs, labels),
+            metrics.brier(log_probs, labels),
+        )
+
+    return jax.vmap(one_seed)(log_probs)

@@ -1,0 +1,174 @@
+"""MNIST as its authors distribute it: four IDX files, plain or gzipped."""
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from experiments.errors import UserError
+from experiments.split import NUM_CLASSES, Split
+
+MAX_IMAGES = 1_000_000
+_UNSIGNED_BYTE = 8
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_folder(folder: str | os.PathLike[str]) -> tuple[Split, Split]:
+    """Reads MNIST from a folder of its four IDX files, in file order.
+
+    A file may be plain or gzipped and be spelled ``train-images-idx3-ubyte`` or
+    ``train-images.idx3-ubyte``, with or without ``.gz``; where there are several a plain one
+    is read.
+
+    Args:
+        folder: Path of the folder.
+
+    Returns:
+        The training set and the test set.
+
+    Raises:
+        UserError: the folder or a file is missing, cannot be read, or is not what it should be.
+
+    References:
+        The file format: http://yann.lecun.com/exdb/mnist/
+    """
+    folder = Path(folder)
+    try:
+        folder_files = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise UserError(f"--mnist_path: {folder}: {_reason(error)}") from error
+    kinds = ("train-images", "train-labels", "t10k-images", "t10k-labels")
+    found = {kind: _first(accepted_names(kind), folder_files) for kind in kinds}
+    missing = [kind for kind in kinds if found[kind] is None]
+    if missing:
+        names = ", ".join(f"{accepted_names(kind)[0]}[.gz]" for kind in missing)
+        alternative = accepted_names(missing[0])[1]
+        raise UserError(
+            f"--mnist_path: {folder} lacks {names} (names such as {alternative}[.gz] are accepted)"
+        )
+    paths = {kind: folder / name for kind, name in found.items() if name is not None}
+    return (
+        read_split(paths["train-images"], paths["train-labels"]),
+        read_split(paths["t10k-images"], paths["t10k-labels"]),
+    )
+
+
+def read_split(images_path: Path, labels_path: Path) -> Split:
+    """Reads a file of images and the file of their labels.
+
+    Raises:
+        UserError: a file cannot be read or is damaged, or the two do not belong together.
+    """
+    labels = read_labels(labels_path)
+    images = read_images(images_path)
+    if len(images) != len(labels):
+        raise UserError(
+            f"{images_path} holds {len(images)} images but {labels_path} {len(labels)} labels: "
+            "they do not belong together"
+        )
+    return Split(images, labels)
+
+
+def read_images(path: Path) -> np.ndarray:
+    """Reads uint8 images ``[N, 28, 28]``; raises UserError where the file is not that."""
+    return _read(path, (28, 28))
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Reads int32 labels ``[N]`` from 0 to 9; raises UserError where the file is not that."""
+    labels = _read(path, ())
+    if labels.max() >= NUM_CLASSES:
+        raise UserError(f"{path} holds the label {labels.max()}: labels must be 0 to 9")
+    return labels.astype(np.int32)
+
+
+def accepted_names(kind: str) -> list[str]:
+    """File names accepted for ``train-images``, ``t10k-labels`` and so on, preferred first.
+
+    Example:
+        >>> accepted_names("t10k-labels")[:2]
+        ['t10k-labels-idx1-ubyte', 't10k-labels.idx1-ubyte']
+    """
+    num_dims = 3 if kind.endswith("images") else 1
+    plain = [f"{kind}-idx{num_dims}-ubyte", f"{kind}.idx{num_dims}-ubyte"]
+    return plain + [f"{name}.gz" for name in plain]
+
+
+def _first(wanted: list[str], available: set[str]) -> str | None:
+    return next((name for name in wanted if name in available), None)
+
+
+def _read(path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        # Opening a pipe would wait for ever.
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is not a file")
+        with path.open("rb") as file:
+            return _parse(_decompressed(file), path, item_shape)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{path} is a damaged gzip file: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path}: {_reason(error)}") from error
+
+
+def _decompressed(file: BinaryIO) -> BinaryIO:
+    # By content and not by name, since browsers unpack files and keep the name.
+    magic = file.read(len(_GZIP_MAGIC))
+    file.seek(0)
+    return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if magic == _GZIP_MAGIC else file
+
+
+def _parse(file: BinaryIO, path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
+    shape = _parse_header(file, path, item_shape)
+    num_bytes = int(np.prod(shape))
+    # The header bounds what is read: a small gzip file can unpack to more than memory holds.
+    # One byte more shows a file that is too long, and makes gzip verify its checksum.
+    data = _read_at_most(file, num_bytes + 1)
+    if len(data) < num_bytes:
+        raise UserError(
+            f"{path} is truncated: its header promises {num_bytes} bytes of data, it has "
+            f"{len(data)}"
+        )
+    if len(data) > num_bytes:
+        raise UserError(f"{path} goes on after the {num_bytes} bytes that its header promises")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _read_at_most(file: BinaryIO, num_bytes: int) -> bytearray:
+    # Piecewise, since read(n) claims n bytes of memory at once, whatever the file holds.
+    data = bytearray()
+    while chunk := file.read(min(1 << 20, num_bytes - len(data))):
+        data += chunk
+    return data
+
+
+def _parse_header(file: BinaryIO, path: Path, item_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Reads the magic number (0, 0, dtype, number of dimensions) and the sizes, big-endian."""
+    wanted = "images" if item_shape else "labels"
+    num_dims = 1 + len(item_shape)
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0":
+        raise UserError(f"{path} is not an IDX file: it starts with {magic!r}")
+    if magic[2] != _UNSIGNED_BYTE:
+        raise UserError(f"{path} has IDX dtype {magic[2]:#04x}, not 0x08 (unsigned bytes)")
+    if magic[3] != num_dims:
+        swapped = {1: "labels", 3: "images"}.get(magic[3])
+        holds = f"{swapped} (are the files swapped?)" if swapped else f"{magic[3]} dimensions"
+        raise UserError(f"{path} should hold {wanted} but holds {holds}")
+    sizes = file.read(4 * num_dims)
+    if len(sizes) < 4 * num_dims:
+        raise UserError(f"{path} is truncated within its header")
+    shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+    if shape[1:] != item_shape:
+        size = "x".join(map(str, shape[1:]))
+        raise UserError(f"{path} holds images of {size} pixels, not 28x28")
+    if not 1 <= shape[0] <= MAX_IMAGES:
+        raise UserError(f"{path} claims {shape[0]} {wanted}: 1 to {MAX_IMAGES:,} are possible")
+    return shape
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,381 @@
+"""A run from beginning to end: train, save, resume, test, and the files it writes."""
+
+import functools
+import importlib.metadata
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from dropmax_jax import METHODS, metrics
+from experiments import evaluation, plots, tensorboard, training
+from experiments.checkpoints import Checkpoint, Checkpoints
+from experiments.config import Config, differences
+from experiments.data import Dataset
+from experiments.errors import RunFailedError, UserError
+from experiments.files import locked_folder, read_json, write_json, write_text
+from experiments.progress import Progress
+from experiments.statistics import mean_and_half_width
+from experiments.stopping import Stopped, StopRequest, stop_request
+
+_SECONDS_A_CALL = 1.0
+
+
+def train(
+    config: Config,
+    data: Dataset,
+    savedir: Path,
+    *,
+    save_every: int = 50,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Trains and tests a model for each seed, and writes the files of a run.
+
+    Args:
+        config: what to train.
+        data: what to train it on.
+        savedir: the run's folder.
+        save_every: epochs between two checkpoints; there is one more at the end.
+        resume: go on from the newest checkpoint, if there is one.
+        overwrite: begin anew where there is a run already.
+
+    Returns:
+        The content of `summary.json`.
+
+    Raises:
+        UserError: the configuration, the data and the folder do not go together.
+        Stopped: a signal asked to stop; the state is saved.
+        RunFailedError: the loss is not finite; the state is saved for inspection.
+    """
+    check_sizes(config, data)
+    with locked_folder(savedir):
+        _prepare_folder(config, savedir, resume, overwrite)
+        with Checkpoints(savedir / "checkpoints") as checkpoints:
+            trainer = _Trainer(config, data, savedir, checkpoints, save_every)
+            trainer.train()
+            return _finish(trainer.task, config, data, savedir, trainer.checkpoint())
+
+
+def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
+    """Tests the newest checkpoint of a run and writes `summary.json`; returns its content.
+
+    Raises:
+        UserError: there is no such run, or it is of another configuration.
+    """
+    if not (savedir / "config.json").is_file():
+        raise UserError(f"there is no run in {savedir}: train one first, or pass --savedir")
+    _check_same_config(config, savedir)
+    with locked_folder(savedir), Checkpoints(savedir / "checkpoints") as checkpoints:
+        task = training.make_task(config, len(data.train.labels))
+        checkpoint = checkpoints.restore(_abstract_state(task, config), warn=print)
+        if checkpoint is None:
+            raise UserError(f"there is no checkpoint in {savedir}: train first")
+        return _finish(task, config, data, savedir, checkpoint)
+
+
+def check_settings(config: Config) -> None:
+    """Raises `UserError` if the method's loss has no such hyper-parameter."""
+    known = METHODS[config.model].hyperparameters
+    if unknown := [name for name in config.settings if name not in known]:
+        raise UserError(f"--{unknown[0]} means nothing to --model={config.model}: leave it out")
+
+
+def result_line(summary: dict[str, Any]) -> str:
+    """What a run comes to, in one line.
+
+    >>> result_line({
+    ...     "model": "dropmax", "network": "lenet", "dataset": "mnist", "num_train": 1000,
+    ...     "seeds": [0, 1, 2], "test_error_percent": [3.4, 3.5, 3.6],
+    ... })
+    'dropmax, lenet, mnist (1,000 training images): test error 3.50 % ± 0.25 (3 seeds)'
+    """
+    seeds = summary["seeds"]
+    mean, half_width = mean_and_half_width(summary["test_error_percent"])
+    spread = (
+        f" ± {half_width:.2f} ({len(seeds)} seeds)" if len(seeds) > 1 else f" (seed {seeds[0]})"
+    )
+    return (
+        f"{summary['model']}, {summary['network']}, {summary['dataset']} "
+        f"({summary['num_train']:,} training images): test error {mean:.2f} %{spread}"
+    )
+
+
+def check_sizes(config: Config, data: Dataset) -> None:
+    """Raises `UserError` if batches, data and devices do not go together."""
+    num_train, num_devices = len(data.train.labels), jax.device_count()
+    if config.batch_size > num_train:
+        raise UserError(
+            f"--batch_size={config.batch_size} is larger than the training set of {num_train} "
+            "images: lower it, or raise --train_per_class"
+        )
+    if config.batch_size % num_devices:
+        raise UserError(
+            f"--batch_size={config.batch_size} is not divisible by the {num_devices} devices: "
+            f"pass a multiple of {num_devices}"
+        )
+
+
+def _prepare_folder(config: Config, savedir: Path, resume: bool, overwrite: bool) -> None:
+    exists = (savedir / "config.json").exists()
+    if exists and not (resume or overwrite):
+        finished = (savedir / "summary.json").exists()
+        advice = "pass --mode=test to test it" if finished else "pass --resume to go on with it"
+        raise UserError(
+            f"{savedir} holds {'a finished' if finished else 'an unfinished'} run: {advice}, "
+            "--overwrite to replace it, or another --savedir"
+        )
+    if exists and resume:
+        _check_same_config(config, savedir)
+        return
+    if exists:
+        _remove_run(savedir)
+    write_json(savedir / "config.json", config.to_json())
+
+
+def _remove_run(savedir: Path) -> None:
+    """Removes the files of a run, and nothing else."""
+    for name in ("summary.json", "metrics.jsonl", "learning_curves.png", "config.json"):
+        (savedir / name).unlink(missing_ok=True)
+    tensorboard.remove_events(savedir, 0)
+    for name in ("checkpoints", "diverged"):
+        shutil.rmtree(savedir / name, ignore_errors=True)
+
+
+def _check_same_config(config: Config, savedir: Path) -> None:
+    file = savedir / "config.json"
+    try:
+        found = Config.from_json(read_json(file))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file} is not the configuration of a run: {error}") from error
+    if different := differences(found, config):
+        raise UserError(
+            f"the run in {savedir} is another one: its {', its '.join(different)}; "
+            "leave these flags out, or pass another --savedir"
+        )
+
+
+def _abstract_state(task: training.Task, config: Config) -> Any:
+    seeds = jax.ShapeDtypeStruct((len(config.seeds),), np.int32)
+    return jax.eval_shape(functools.partial(training.initial_states, task), seeds)
+
+
+class _Trainer:
+    """The loop, and what it knows: the state on the devices and the run's story on the host."""
+
+    def __init__(
+        self,
+        config: Config,
+        data: Dataset,
+        savedir: Path,
+        checkpoints: Checkpoints,
+        save_every: int,
+    ) -> None:
+        self.config, self.savedir, self.save_every = config, savedir, save_every
+        self.task = training.make_task(config, len(data.train.labels))
+        self.checkpoints = checkpoints
+        self.seeds = jax.numpy.asarray(config.seeds, np.int32)
+        self.warnings: list[str] = []
+        restored = checkpoints.restore(_abstract_state(self.task, config), self.warnings.append)
+        if restored is None:
+            self.step = 0
+            self.history: list[dict[str, Any]] = []
+            self.train_seconds = self.compile_seconds = self.epoch_seconds = 0.0
+            initial = jax.jit(training.initial_states, static_argnums=0)(self.task, self.seeds)
+            self.state = training.replicate(initial)
+        else:
+            self.step = restored.step
+            self.history = restored.progress["history"]
+            self.train_seconds = restored.progress["train_seconds"]
+            self.compile_seconds = restored.progress["compile_seconds"]
+            self.epoch_seconds = restored.progress["epoch_seconds"]
+            self.state = training.replicate(restored.state)
+        self.saved_epoch = len(self.history)
+        tensorboard.remove_events(savedir, self.saved_epoch + 1)
+        self.data = training.on_devices(data.train)
+        self.validation = evaluation.on_devices(data.validation)
+        self.predict = evaluation.predictor(self.task)
+        self.errors = jax.jit(self._errors)
+
+    @property
+    def num_steps(self) -> int:
+        return self.task.steps_per_epoch * self.config.num_epochs
+
+    def checkpoint(self) -> Checkpoint:
+        progress = {
+            "history": self.history,
+            "train_seconds": self.train_seconds,
+            "compile_seconds": self.compile_seconds,
+            "epoch_seconds": self.epoch_seconds,
+        }
+        return Checkpoint(self.step, training.unreplicate(self.state), progress)
+
+    def save(self) -> None:
+        self._write_metrics()
+        self.checkpoints.save(self.checkpoint())
+        tensorboard.write_events(self.savedir, self.history, self.saved_epoch + 1)
+        self.saved_epoch = len(self.history)
+
+    def train(self) -> None:
+        if self.step >= self.num_steps:
+            return
+        start = time.perf_counter()
+        run_steps = training.pmapped_train_steps(self.task)
+        compiled = run_steps.lower(  # type: ignore[attr-defined]
+            self.state, self.seeds, 0, 0, *self.data
+        ).compile()
+        self.validation_errors()
+        self.compile_seconds += time.perf_counter() - start
+        name = f"{self.config.model}, {self.config.network}"
+        with (
+            stop_request() as request,
+            Progress(name, self.step, self.num_steps, self.config.num_epochs) as progress,
+        ):
+            for warning in self.warnings:
+                progress.say(warning)
+            self._loop(compiled, request, progress)
+        self.save()
+
+    def _loop(
+        self,
+        run_steps: Callable[..., training.TrainState],
+        request: StopRequest,
+        progress: Progress,
+    ) -> None:
+        per_epoch = self.task.steps_per_epoch
+        steps_a_call = min(per_epoch, 10)
+        while self.step < self.num_steps:
+            stop = min(self.step + steps_a_call, (self.step // per_epoch + 1) * per_epoch)
+            start = time.perf_counter()
+            self.state = jax.block_until_ready(
+                run_steps(self.state, self.seeds, self.step, stop, *self.data)
+            )
+            seconds = time.perf_counter() - start
+            # Long enough to be efficient, and short enough to stop soon and show progress.
+            steps_a_call = max(1, int((stop - self.step) * _SECONDS_A_CALL / seconds))
+            self.step, self.train_seconds = stop, self.train_seconds + seconds
+            self.epoch_seconds += seconds
+            self._check_finite()
+            if self.step % per_epoch == 0:
+                self._end_epoch(progress)
+            progress.steps_done(self.step)
+            if request.signal_number is not None and self.step < self.num_steps:
+                self.save()
+                raise Stopped(
+                    request.signal_number,
+                    f"stopped at step {self.step} of {self.num_steps}; the state is saved in "
+                    f"{self.savedir}: pass --resume to go on",
+                )
+
+    def _end_epoch(self, progress: Progress) -> None:
+        totals = {
+            name: np.asarray(total, float) / (self.task.steps_per_epoch * self.task.batch_size)
+            for name, total in training.unreplicate(self.state.totals).items()
+        }
+        validation = np.asarray(self.validation_errors(), float)
+        errors = 100 * totals.pop("errors")
+        loss, epoch = totals.pop("loss"), len(self.history) + 1
+        entry = {
+            "train_loss": loss,
+            **totals,
+            "train_error_percent": errors,
+            "validation_error_percent": 100 * validation,
+        }
+        self.history.append(
+            {
+                "epoch": epoch,
+                **{name: _plain(value) for name, value in entry.items()},
+                "seconds": round(self.epoch_seconds, 4),
+            }
+        )
+        self.epoch_seconds = 0.0
+        progress.epoch_done(epoch, float(loss.mean()), 100 * float(validation.mean()))
+        if epoch % self.save_every == 0 and epoch < self.config.num_epochs:
+            self.save()
+        else:
+            self._write_metrics()
+
+    def validation_errors(self) -> Array:
+        heads = self.predict(self.state.params, self.seeds, self.validation)
+        return self.errors(heads, self.validation.labels)
+
+    def _errors(self, heads: Any, labels: Array) -> Array:
+        log_probs = jax.vmap(self.task.method.log_probs)(heads)
+        return jax.vmap(metrics.error_rate, (0, None))(log_probs, labels)
+
+    def _write_metrics(self) -> None:
+        lines = [json.dumps(entry) + "\n" for entry in self.history]
+        write_text(self.savedir / "metrics.jsonl", "".join(lines))
+
+    def _check_finite(self) -> None:
+        bad_steps = training.unreplicate(self.state.first_bad_step)
+        step = int(bad_steps.min())
+        if step == training.NO_STEP:
+            return
+        seed = self.config.seeds[int(bad_steps.argmin())]
+        totals = training.unreplicate(self.state.totals)
+        terms = ", ".join(
+            f"{name} {values[int(bad_steps.argmin())]}" for name, values in totals.items()
+        )
+        with Checkpoints(self.savedir / "diverged") as inspection:
+            inspection.save(self.checkpoint())
+        raise RunFailedError(
+            f"the loss is not finite: epoch {step // self.task.steps_per_epoch + 1}, step {step}, "
+            f"seed {seed} (sums over the epoch: {terms}); its key is "
+            f"fold_in(seed_keys({seed}).noise, {step}); the state is saved in "
+            f"{self.savedir / 'diverged'}; try a lower --learning_rate"
+        )
+
+
+def _finish(
+    task: training.Task, config: Config, data: Dataset, savedir: Path, checkpoint: Checkpoint
+) -> dict[str, Any]:
+    """Tests, and writes the files of a finished run."""
+    seeds = jax.numpy.asarray(config.seeds, np.int32)
+    figures = evaluation.evaluate(task, checkpoint.state.params, seeds, data.validation, data.test)
+    progress = checkpoint.progress
+    steps = checkpoint.step * len(config.seeds)
+    summary = {
+        "model": config.model,
+        "network": config.network,
+        "dataset": data.name,
+        "num_train": len(data.train.labels),
+        "num_test": len(data.test.labels),
+        "seeds": list(config.seeds),
+        **{
+            f"test_{name}": np.asarray(values, float).tolist()
+            for name, values in figures._asdict().items()
+        },
+        "train_seconds": round(progress["train_seconds"], 3),
+        "compile_seconds": round(progress["compile_seconds"], 3),
+        "steps_per_second": round(steps / progress["train_seconds"], 2),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "versions": versions(),
+    }
+    if progress["history"]:
+        title = f"{config.model}, {config.network}, {data.name}"
+        plots.learning_curves(progress["history"], title, savedir / "learning_curves.png")
+    write_json(savedir / "summary.json", summary)
+    return summary
+
+
+def versions() -> dict[str, str]:
+    """The versions of what the numbers depend on."""
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+    return {
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in packages},
+    }
+
+
+def _plain(values: Any) -> Any:
+    """An array over seeds as JSON values: a list, or the number itself of a single seed."""
+    numbers = [float(value) for value in np.atleast_1d(values)]
+    return numbers if len(numbers) > 1 else numbers[0]

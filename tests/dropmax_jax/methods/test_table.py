@@ -1,0 +1,200 @@
+"""What holds for every row of the table, so that a trainer needs no special cases."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dropmax_jax.methods
+from dropmax_jax import METHODS, Heads
+from tests.dropmax_jax import oracle
+from tests.dropmax_jax.methods.reference import KEY, LABELS, heads_for
+
+HEADS = oracle.random_heads(0, (6, 5))
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+def fitted(name: str, heads: Heads) -> Any:
+    fit = METHODS[name].fit
+    return None if fit is None else fit(heads, jnp.asarray(LABELS))
+
+
+def test_every_file_is_a_row_and_every_row_a_file() -> None:
+    folder = Path(dropmax_jax.methods.__file__).parent
+    files = {file.stem for file in folder.glob("[a-z]*.py")} - {"method"}
+    assert set(METHODS) == files
+
+
+def test_the_rows_of_the_paper_come_first_and_in_its_order() -> None:
+    assert list(METHODS)[:7] == [
+        "softmax",
+        "sparsemax",
+        "sampled_softmax",
+        "class_dropout",
+        "deterministic_attention",
+        "dropmax_prior",
+        "dropmax",
+    ]
+
+
+@every_method
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,)])
+def test_shapes(name: str, shape: tuple[int, ...]) -> None:
+    method = METHODS[name]
+    heads = heads_for(method, oracle.random_heads(1, (*shape, 5)))
+    labels = jnp.zeros(shape, jnp.int32)
+    loss = method.loss(KEY, heads, labels)
+    terms = method.terms(KEY, heads, labels)
+    assert loss.shape == shape
+    assert all(term.shape == shape for term in terms.values())
+    np.testing.assert_allclose(sum(terms.values()), loss, rtol=1e-5, atol=1e-6)
+    log_probs = method.log_probs(heads)
+    assert log_probs.shape == (*shape, 5)
+    np.testing.assert_allclose(np.exp(log_probs).sum(-1), np.ones(shape), rtol=1e-5)
+
+
+@every_method
+def test_a_step_of_training_with_a_key_per_example(name: str) -> None:
+    method = METHODS[name]
+    keys = jax.random.split(KEY, len(LABELS))
+
+    def losses(heads: Heads) -> jax.Array:
+        terms = jax.vmap(lambda key, heads, label: method.terms(key, heads, label))
+        return jnp.asarray(sum(terms(keys, heads, jnp.asarray(LABELS)).values()))
+
+    heads = heads_for(method, HEADS)
+    vmapped = jax.jit(losses)(heads)
+    one_by_one = [
+        method.loss(key, jax.tree.map(lambda head, i=i: head[i], heads), LABELS[i])
+        for i, key in enumerate(keys)
+    ]
+    np.testing.assert_allclose(vmapped, np.stack(one_by_one), rtol=1e-4, atol=1e-5)
+    gradients = jax.jit(jax.grad(lambda heads: losses(heads).mean()))(heads)
+    assert jax.tree.structure(gradients) == jax.tree.structure(heads)
+    for leaf in jax.tree.leaves(gradients):
+        assert np.all(np.isfinite(leaf))
+        assert np.any(leaf != 0.0)
+
+
+@every_method
+def test_fitted_and_predicted_for_several_seeds_at_once(name: str) -> None:
+    method = METHODS[name]
+    heads = heads_for(method, oracle.random_heads(2, (3, 6, 5)))
+
+    @jax.jit
+    @jax.vmap
+    def predict(heads: Heads) -> jax.Array:
+        return method.log_probs(heads, fitted(name, heads))
+
+    expected = [
+        method.log_probs(one, fitted(name, one))
+        for one in (jax.tree.map(lambda head, i=i: head[i], heads) for i in range(3))
+    ]
+    np.testing.assert_allclose(predict(heads), np.stack(expected), rtol=1e-3, atol=1e-4)
+
+
+@every_method
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16, jnp.bfloat16])
+def test_finite_for_extreme_logits_of_any_float(name: str, dtype: Any) -> None:
+    method = METHODS[name]
+    signs = np.random.default_rng(3).choice([-1e4, 0.0, 1e4], size=(3, 6, 5))
+    heads = heads_for(method, Heads(*jnp.asarray(signs, dtype)))
+
+    def mean_loss(heads: Heads) -> jax.Array:
+        return method.loss(KEY, heads, LABELS).mean()
+
+    loss, gradients = jax.value_and_grad(mean_loss)(heads)
+    log_probs = method.log_probs(heads, fitted(name, heads))
+    assert loss.dtype == log_probs.dtype == jnp.float32
+    assert np.isfinite(loss)
+    assert np.all(np.isfinite(log_probs))
+    for leaf in jax.tree.leaves(gradients):
+        assert leaf.dtype == dtype
+        assert np.all(np.isfinite(leaf.astype(jnp.float32)))
+
+
+@every_method
+def test_float64_stays_float64(name: str) -> None:
+    with oracle.enable_x64(True):
+        method = METHODS[name]
+        heads = heads_for(method, Heads(*(np.asarray(head, np.float64) for head in HEADS)))
+        assert all(term.dtype == np.float64 for term in method.terms(KEY, heads, LABELS).values())
+        assert method.log_probs(heads, fitted(name, heads)).dtype == np.float64
+
+
+@every_method
+def test_classes_have_no_order(name: str) -> None:
+    method = METHODS[name]
+    heads = heads_for(method, HEADS)
+    order = np.array([3, 0, 4, 1, 2])
+    moved = jax.tree.map(lambda head: head[:, order], heads)
+    moved_labels = np.argsort(order)[LABELS]
+    np.testing.assert_allclose(
+        method.log_probs(moved), method.log_probs(heads)[:, order], rtol=1e-5, atol=1e-5
+    )
+
+    @jax.jit
+    def losses(heads: Heads, labels: jax.Array) -> jax.Array:
+        keys = jax.random.split(KEY, 4000)
+        return jax.vmap(lambda key: method.loss(key, heads, labels))(keys)
+
+    one, other = losses(heads, jnp.asarray(LABELS)), losses(moved, jnp.asarray(moved_labels))
+    error = np.sqrt((one.var(0) + other.var(0)) / 4000)
+    assert np.all(np.abs(one.mean(0) - other.mean(0)) < 5 * error + 1e-4)
+
+
+@every_method
+def test_wrong_labels_are_refused(name: str) -> None:
+    method = METHODS[name]
+    heads = heads_for(method, HEADS)
+    with pytest.raises(ValueError, match=r"labels must have shape \(6,\)"):
+        method.loss(KEY, heads, LABELS[:5])
+    with pytest.raises(TypeError, match="labels must be an integer array"):
+        method.loss(KEY, heads, LABELS.astype(float))
+    if method.fit is not None:
+        with pytest.raises(ValueError, match=r"labels must have shape \(6,\)"):
+            method.fit(heads, LABELS[:5])
+
+
+@every_method
+def test_missing_heads_are_refused(name: str) -> None:
+    method = METHODS[name]
+    for missing in set(method.heads) - {"logits"}:
+        heads = heads_for(method, HEADS)._replace(**{missing: None})
+        with pytest.raises((TypeError, ValueError), match=rf"heads\.{missing} must be"):
+            method.loss(KEY, heads, LABELS)
+        if missing == "prior_logits":
+            with pytest.raises((TypeError, ValueError), match=rf"heads\.{missing} must be"):
+                method.log_probs(heads)
+
+
+@every_method
+def test_hyperparameters_may_be_traced(name: str) -> None:
+    method = METHODS[name]
+    heads = heads_for(method, HEADS)
+    for setting, default in method.hyperparameters.items():
+        if setting == "epsilon":
+            continue
+        traced = jax.jit(lambda value, s=setting: method.loss(KEY, heads, LABELS, **{s: value}))
+        expected = method.loss(KEY, heads, LABELS, **{setting: default})
+        np.testing.assert_allclose(traced(default), expected, rtol=1e-4, atol=1e-5)
+
+
+@every_method
+def test_settings_hold_the_default_and_refuse_what_is_no_fraction(name: str) -> None:
+    method = METHODS[name]
+    heads = heads_for(method, HEADS)
+    for setting, values in method.settings.items():
+        assert values == (0.2, 0.4, 0.6)
+        assert method.hyperparameters[setting] in values
+        for wrong in (0.0, -0.1, 1.1, np.nan, np.array(2.0)):
+            with pytest.raises(ValueError, match=f"{setting} must be above 0 and at most 1"):
+                method.loss(KEY, heads, LABELS, **{setting: wrong})
+        for wrong_type in (True, "half", None):
+            with pytest.raises(TypeError, match=f"{setting} must be a number"):
+                method.loss(KEY, heads, LABELS, **{setting: wrong_type})
+        with pytest.raises(ValueError, match=f"{setting} must be a scalar"):
+            method.loss(KEY, heads, LABELS, **{setting: jnp.ones(2)})

@@ -1,0 +1,82 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+from experiments import data, run
+from experiments.config import Config
+from tests.experiments.fake_mnist import write_mnist
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Programs are compiled once for all tests and the processes they start, and then forgotten."""
+    folder = tmp_path_factory.mktemp("compiled")
+    options = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in options.items():
+            patch.setenv(name.upper(), str(value))
+            jax.config.update(name, value)
+        yield folder
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def mnist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """IDX files of 1,300 training images and 200 test images."""
+    folder = tmp_path_factory.mktemp("mnist")
+    write_mnist(folder, train_per_class=130, test_per_class=20)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_data(mnist_folder: Path) -> data.Dataset:
+    """200 training images, 1,000 to validate on, 200 to test on."""
+    return data.load(mnist_path=mnist_folder, train_per_class=20)
+
+
+@pytest.fixture
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the working directory."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _unchanged_environment() -> Iterator[None]:
+    """The command sets variables for the JAX it imports later."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    small_data: data.Dataset, mnist_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a finished run: softmax, seeds 0 and 1, 3 epochs of 25 steps.
+
+    Not to be changed: tests that write copy it.
+    """
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    settings = Config(
+        "softmax",
+        mnist_path=str(mnist_folder),
+        train_per_class=20,
+        batch_size=8,
+        num_epochs=3,
+        seeds=(0, 1),
+    )
+    settings = settings.on(small_data.name, data.fingerprint(small_data))
+    run.train(settings, small_data, folder, save_every=1)
+    return folder

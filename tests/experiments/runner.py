@@ -1,0 +1,72 @@
+"""Runs the experiment command, in this process or in one of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import command, mnist
+
+ROOT = Path(__file__).parents[2]
+
+
+class Outcome(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+Runner = Callable[..., Outcome]
+
+
+def run_here(capfd: pytest.CaptureFixture[str], *arguments: str) -> Outcome:
+    """Runs the command in this process, with the flags it would have in one of its own."""
+    capfd.readouterr()
+    with flagsaver.flagsaver():
+        flags.FLAGS.unparse_flags()
+        code = command.exit_code(mnist.main, mnist.__doc__ or "", ["mnist", *arguments])
+    return Outcome(code, *capfd.readouterr())
+
+
+def start(*arguments: str, devices: int = 1, cwd: Path = ROOT) -> "subprocess.Popen[str]":
+    """Starts the command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.mnist", *arguments],
+        cwd=cwd,
+        env=environment(devices),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_apart(*arguments: str, devices: int = 1, cwd: Path = ROOT) -> Outcome:
+    """Runs the command in a process of its own."""
+    with start(*arguments, devices=devices, cwd=cwd) as process:
+        stdout, stderr = process.communicate(timeout=120)
+    return Outcome(process.returncode, stdout, stderr)
+
+
+def environment(devices: int) -> dict[str, str]:
+    """Variables for a process that sees so many virtual CPU devices."""
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+
+
+def files_under(folder: Path) -> dict[str, bytes]:
+    """Every file and folder there, with what it holds; but not the lock, which holds nothing."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"<folder>"
+        for path in folder.rglob("*")
+        if path.name != ".lock"
+    }

@@ -1,0 +1,199 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.checkpoints import Checkpoint, Checkpoints, digest
+from experiments.errors import UserError
+
+
+def checkpoint(step: int) -> Checkpoint:
+    rng = np.random.default_rng(step)
+    state = {
+        "weights": rng.normal(size=(3, 4)).astype(np.float32),
+        "nested": (rng.integers(0, 9, 5).astype(np.int32), {"scalar": np.float32(step)}),
+        "low": np.asarray(jnp.asarray(rng.normal(size=4), jnp.bfloat16)),
+    }
+    return Checkpoint(step, state, {"history": [{"epoch": 1, "loss": 0.1 * step}], "seconds": 0.5})
+
+
+LIKE = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), checkpoint(0).state)
+
+
+def same(one: Checkpoint, other: Checkpoint) -> bool:
+    return (
+        one.step == other.step
+        and digest(one.state) == digest(other.state)
+        and one.progress == other.progress
+    )
+
+
+def restored(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    warnings: list[str] = []
+    with Checkpoints(folder) as checkpoints:
+        return checkpoints.restore(LIKE, warnings.append), warnings
+
+
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two") / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(checkpoint(1))
+        checkpoints.save(checkpoint(2))
+    return folder
+
+
+@pytest.fixture
+def folder(two_steps: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(two_steps, tmp_path / "checkpoints"))
+
+
+def test_a_state_comes_back_bit_for_bit(folder: Path) -> None:
+    found, warnings = restored(folder)
+    assert found is not None
+    assert same(found, checkpoint(2))
+    assert warnings == []
+    leaves, wanted = jax.tree.leaves(found.state), jax.tree.leaves(checkpoint(2).state)
+    assert [leaf.dtype for leaf in leaves] == [leaf.dtype for leaf in wanted]
+    assert jax.tree.structure(found.state) == jax.tree.structure(checkpoint(2).state)
+
+
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+    assert restored(tmp_path / "checkpoints") == (None, [])
+
+
+def test_only_the_newest_three_are_kept(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (3, 5, 8, 13):
+            checkpoints.save(checkpoint(step))
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == [5, 8, 13]
+
+
+def test_a_step_that_is_there_is_not_written_again(folder: Path) -> None:
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(checkpoint(2)._replace(progress={"other": 1}))
+    found, _ = restored(folder)
+    assert found is not None
+    assert found.progress == checkpoint(2).progress
+
+
+def files_of(step_folder: Path) -> list[Path]:
+    return sorted(path for path in step_folder.rglob("*") if path.is_file())
+
+
+def truncate(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+DAMAGES = [truncate, empty, flip_a_byte, Path.unlink]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_of_any_file_damaged_nothing_false_is_restored(
+    two_steps: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """The state before is restored, with a warning, unless the damage did no harm."""
+    names = [path.relative_to(two_steps) for path in files_of(two_steps / "2")]
+    harmed = 0
+    for number, name in enumerate(names):
+        folder = Path(shutil.copytree(two_steps, tmp_path / str(number)))
+        damage(folder / name)
+        found, warnings = restored(folder)
+        assert found is not None, name
+        if same(found, checkpoint(2)):
+            continue
+        harmed += 1
+        assert same(found, checkpoint(1)), name
+        assert len(warnings) == 1, name
+        assert warnings[0].startswith("the checkpoint of step 2 is damaged"), name
+        assert "\n" not in warnings[0], name
+    assert harmed >= 2
+
+
+def test_a_changed_number_in_the_progress_is_damage(folder: Path) -> None:
+    (file,) = (path for path in files_of(folder / "2") if b"history" in path.read_bytes())
+    file.write_bytes(file.read_bytes().replace(b"0.2", b"0.3"))
+    found, warnings = restored(folder)
+    assert found is not None
+    assert same(found, checkpoint(1))
+    assert len(warnings) == 1
+
+
+def test_damaged_checkpoints_are_removed_and_can_be_written_again(folder: Path) -> None:
+    for path in files_of(folder / "2"):
+        truncate(path)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.restore(LIKE, lambda line: None)
+        checkpoints.save(checkpoint(2))
+    found, warnings = restored(folder)
+    assert found is not None
+    assert same(found, checkpoint(2))
+    assert warnings == []
+
+
+def test_all_damaged_is_an_error_and_removes_nothing(folder: Path) -> None:
+    for step in ("1", "2"):
+        for path in files_of(folder / step):
+            truncate(path)
+    before = files_of(folder)
+    with pytest.raises(UserError, match="no checkpoint in .* is whole: pass --overwrite"):
+        restored(folder)
+    assert files_of(folder) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: {**state, "weights": np.zeros((4, 3), np.float32)},
+        lambda state: {**state, "more": np.zeros(2, np.float32)},
+        lambda state: {name: leaf for name, leaf in state.items() if name != "low"},
+    ],
+    ids=["other shape", "one array more", "one array less"],
+)
+def test_a_state_of_another_structure_is_refused(
+    folder: Path, change: Callable[[Any], Any]
+) -> None:
+    with Checkpoints(folder) as checkpoints, pytest.raises(UserError, match="is whole"):
+        checkpoints.restore(change(checkpoint(2).state), lambda line: None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: {"b": tree["a"]},
+        lambda tree: {"a": tree["a"].reshape(2, 2)},
+        lambda tree: {"a": tree["a"].view(np.int32)},
+        lambda tree: {"a": -tree["a"]},
+        lambda tree: {"a": tree["a"][::-1]},
+        lambda tree: {"a": (tree["a"],)},
+    ],
+    ids=["name", "shape", "type", "sign of zero", "order", "structure"],
+)
+def test_digest_tells_trees_apart(change: Callable[[Any], Any]) -> None:
+    tree = {"a": np.array([0.0, 1.0, 2.0, 3.0], np.float32)}
+    assert digest(change(tree)) != digest(tree)
+    assert digest({"a": tree["a"].copy()}) == digest(tree)
+
+
+def test_orbax_is_told_nothing_that_needs_unpickling(folder: Path) -> None:
+    (about,) = (path for path in files_of(folder / "2") if b"digest" in path.read_bytes())
+    assert json.loads(about.read_text())["digest"]
+    pickled = [path for path in files_of(folder) if path.read_bytes()[:1] == b"\x80"]
+    assert pickled == []
