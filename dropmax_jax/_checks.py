@@ -63,6 +63,14 @@ def target_mask(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Ar
     return jnp.arange(shape[-1], dtype=jnp.int32) == array[..., None]
 
 
+def bool_array(name: str, value: ArrayLike) -> jax.Array:
+    """Return `value` as an array, or raise TypeError if it does not hold booleans."""
+    array = _as_array(name, value, "a boolean array")
+    if array.dtype != jnp.bool_:
+        raise TypeError(f"{name} must be a boolean array, but has dtype {array.dtype}")
+    return array
+
+
 def random_key(key: Any) -> None:
     """Raise TypeError unless `key` is a random key, new style or old, and ValueError if many."""
     expected = "key must be a random key, such as jax.random.key(0)"

@@ -1,5 +1,6 @@
 """A run's checkpoints: orbax writes them whole or not at all, a digest tells damage."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments.errors import UserError
+from experiments.errors import RunFailedError, UserError
 
 _KEPT = 3
 
@@ -42,23 +43,19 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
-        self._hook = sys.unraisablehook
 
     def __enter__(self) -> "Checkpoints":
-        sys.unraisablehook = self._unraisable
         return self
 
     def __exit__(self, *_: object) -> None:
         self._manager.close()
-        sys.unraisablehook = self._hook
-
-    def _unraisable(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        # Of a damaged checkpoint, tensorstore's threads still tell orbax, which listens no more.
-        if str(unraisable.exc_value) != "Event loop is closed":
-            self._hook(unraisable)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Saves a state, unless one of that step is there."""
+        """Saves a state, unless one of that step is there.
+
+        Raises:
+            RunFailedError: it cannot be written.
+        """
         if checkpoint.step in self._manager.all_steps():
             return
         about = {
@@ -66,13 +63,16 @@ class Checkpoints:
             "progress": checkpoint.progress,
             "progress_digest": _text_digest(checkpoint.progress),
         }
-        self._manager.save(
-            checkpoint.step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(checkpoint.state), about=ocp.args.JsonSave(about)
-            ),
-            force=True,
+        parts = ocp.args.Composite(
+            state=ocp.args.StandardSave(checkpoint.state), about=ocp.args.JsonSave(about)
         )
+        try:
+            self._manager.save(checkpoint.step, args=parts, force=True)
+        except Exception as error:  # orbax raises many kinds
+            raise RunFailedError(
+                f"cannot save the checkpoint of step {checkpoint.step} in "
+                f"{self._manager.directory}: {_first_line(error)}"
+            ) from error
 
     def restore(self, like: Any, warn: Callable[[str], None]) -> Checkpoint | None:
         """The newest state that is whole; None if there are no checkpoints.
@@ -86,6 +86,7 @@ class Checkpoints:
         Raises:
             UserError: there are checkpoints, but none is whole.
         """
+        _silence_late_callbacks()
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
@@ -128,6 +129,21 @@ def digest(state: Any) -> str:
         total.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()
+
+
+@functools.cache
+def _silence_late_callbacks() -> None:
+    """Keeps tracebacks of orbax's threads off the screen.
+
+    Of a damaged checkpoint, they still tell of it after orbax has closed what would hear them.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _text_digest(values: Any) -> str:

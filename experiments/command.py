@@ -1,6 +1,5 @@
 """What the commands share: flags that check themselves, one-line errors and exit codes."""
 
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,18 +17,31 @@ flags.disclaim_key_flags()
 _HELP = {"--help", "-help", "-h", "--helpfull"}
 
 
-def define_positive_integer(name: str, default: int | None, text: str) -> Any:
+def define_positive_integer(
+    name: str, default: int | None, text: str, largest: int = 2**31 - 1
+) -> Any:
     """Defines a flag that takes a whole number from 1 on."""
-    return flags.DEFINE_integer(name, default, text, lower_bound=1, upper_bound=2**31 - 1)
+    return flags.DEFINE_integer(name, default, text, lower_bound=1, upper_bound=largest)
 
 
 def define_positive_float(name: str, default: float | None, text: str) -> Any:
-    """Defines a flag that takes a finite number above 0."""
+    """Defines a flag that takes a number above 0 that float32 can hold."""
     holder = flags.DEFINE_float(name, default, text)
     flags.register_validator(
         name,
-        lambda value: value is None or (math.isfinite(value) and value > 0),
-        message="must be a finite number above 0",
+        lambda value: value is None or 1e-37 <= value <= 1e38,
+        message="must be a finite number above 0, from 1e-37 to 1e38",
+    )
+    return holder
+
+
+def define_choice(name: str, default: str, choices: Sequence[str], text: str) -> Any:
+    """Defines a flag that takes one of several words."""
+    # absl's own enum flag breaks long lists of choices within their words in --help.
+    listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+    holder = flags.DEFINE_string(name, default, f"{text}: {listed}")
+    flags.register_validator(
+        name, lambda value: value in choices, message=f"must be one of {', '.join(choices)}"
     )
     return holder
 
@@ -39,10 +51,17 @@ def define_train_per_class(name: str, default: str, text: str) -> Any:
     holder = flags.DEFINE_string(name, default, text)
     flags.register_validator(
         name,
-        lambda value: value == "all" or (value.isdecimal() and 0 < int(value) < 2**31),
+        is_train_per_class,
         message="must be a whole number from 1 on, or 'all'",
     )
     return holder
+
+
+def is_train_per_class(value: str) -> bool:
+    """Whether a text is a whole number from 1 on, or `all`."""
+    # int() refuses thousands of digits.
+    is_count = value.isdecimal() and len(value) <= 10
+    return value == "all" or (is_count and 0 < int(value) < 2**31)
 
 
 def per_class(value: str) -> int | None:

@@ -2,13 +2,16 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.files import read_json
 
 NETWORKS = ("lenet", "cnn")
+DATASETS = ("auto", "mnist", "mnist_5k")
 
 
 def method_names() -> tuple[str, ...]:
@@ -66,8 +69,62 @@ class Config:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Config":
-        """The inverse of `to_json`."""
-        return cls(**{**values, "seeds": tuple(values["seeds"])})
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: they are not the values of a configuration.
+        """
+        try:
+            config = cls(**{**values, "seeds": tuple(values["seeds"])})
+        except KeyError as error:
+            raise UserError(f"it lacks {error}") from error
+        except TypeError as error:
+            raise UserError(str(error)) from error
+        for name, is_possible in _POSSIBLE.items():
+            if not is_possible(getattr(config, name)):
+                raise UserError(f"{name} cannot be {getattr(config, name)!r}")
+        return config
+
+
+def read_config(file: Path) -> Config:
+    """Reads what `to_json` gave; raises `UserError` if the file is not that."""
+    values = read_json(file)
+    try:
+        return Config.from_json(values)
+    except UserError as error:
+        raise UserError(f"{file} is not the configuration of a run: {error}") from error
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_positive_integer(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+_POSSIBLE: dict[str, Callable[[Any], bool]] = {
+    "model": lambda value: value in method_names(),
+    "network": lambda value: value in NETWORKS,
+    "dataset": lambda value: value in DATASETS,
+    "mnist_path": _is_text,
+    "data_dir": _is_text,
+    "train_per_class": lambda value: value is None or _is_positive_integer(value),
+    "batch_size": _is_positive_integer,
+    "num_epochs": _is_positive_integer,
+    "learning_rate": lambda value: _is_number(value) and value > 0,
+    "seeds": lambda seeds: (
+        len(seeds) > 0 and all(isinstance(seed, int) and 0 <= seed < 2**31 for seed in seeds)
+    ),
+    "settings": lambda settings: (
+        isinstance(settings, Mapping) and all(map(_is_number, settings.values()))
+    ),
+    "data_fingerprint": lambda value: isinstance(value, str),
+}
 
 
 def differences(one: Config, other: Config) -> list[str]:

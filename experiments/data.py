@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments import idx, mnist_5k, tfds_mnist
+from experiments.config import DATASETS
 from experiments.errors import UserError
 from experiments.split import Split, split_off_last, train_validation
 
-DATASETS = ("auto", "mnist", "mnist_5k")
 TEST_PER_CLASS_5K = 200
 # How long the download's host has to answer: where MNIST was asked for, and where not.
 _PATIENT_SECONDS = 15.0

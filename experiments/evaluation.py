@@ -16,6 +16,7 @@ from experiments.training import (
     DEVICES,
     Task,
     example_keys,
+    put,
     replicate,
     seed_keys,
     to_pixels,
@@ -49,7 +50,7 @@ class Figures(NamedTuple):
     brier: Array
 
 
-Predictor = Callable[[Any, Array, EvaluationSet], Heads]
+Predictor = Callable[[Any, ArrayLike, EvaluationSet], Heads]
 
 
 def on_devices(split: Split) -> EvaluationSet:
@@ -61,7 +62,6 @@ def on_devices(split: Split) -> EvaluationSet:
     shape = split.images.shape[1:]
     padded = np.concatenate([split.images, np.zeros((missing, *shape), np.uint8)])
     mine = slice(jax.process_index() * num_local, (jax.process_index() + 1) * num_local)
-    put = jax.pmap(lambda part: part)
     parts = padded.reshape(-1, num_devices, _BATCHES, rows, *shape)
     return EvaluationSet([put(part[mine]) for part in parts], split.labels)
 
@@ -108,7 +108,7 @@ def predictor(task: Task, num_samples: int = 0) -> Predictor:
 
     pmapped = jax.pmap(every_seed, DEVICES, in_axes=(0, None, None, 0))
 
-    def predict(params: Any, seeds: Array, images: EvaluationSet) -> Heads:
+    def predict(params: Any, seeds: ArrayLike, images: EvaluationSet) -> Heads:
         heads, first = [], 0
         for part in images.parts:
             heads.append(unreplicate(pmapped(params, seeds, first, part)))
@@ -135,7 +135,7 @@ def log_probs(task: Task, heads: Heads, fitted: Any = None) -> Array:
 
 
 def fit(
-    task: Task, predict: Predictor, params: Any, seeds: Array, validation: EvaluationSet
+    task: Task, predict: Predictor, params: Any, seeds: ArrayLike, validation: EvaluationSet
 ) -> Any:
     """What the method fits on validation data after training, for each seed; None for nothing."""
     if task.method.fit is None:
@@ -144,7 +144,7 @@ def fit(
     return jax.vmap(task.method.fit, (0, None))(heads, jnp.asarray(validation.labels))
 
 
-def evaluate(task: Task, params: Any, seeds: Array, validation: Split, test: Split) -> Figures:
+def evaluate(task: Task, params: Any, seeds: ArrayLike, validation: Split, test: Split) -> Figures:
     """Fits what the method fits, predicts the test set and measures.
 
     Args:

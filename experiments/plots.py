@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.files import replacing
+from experiments.split import Split
 
 _NOT_LOSS_TERMS = {
     "epoch",
@@ -58,4 +59,87 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path
     errors.set(xlabel="epoch", ylabel="error (%)", ylim=(0, min(100, max(1, 1.5 * settled))))
     errors.grid(alpha=0.3)
     errors.legend()
+    save(figure, path)
+
+
+def masks(
+    test: Split, retained: np.ndarray, softmax: np.ndarray, dropmax: np.ndarray, path: Path
+) -> None:
+    """Draws which classes a model retains: on average for each digit, and for confusing images.
+
+    Args:
+        test: the images and labels.
+        retained: retain probabilities `[N, K]`.
+        softmax: probabilities by the class logits alone, `[N, K]`.
+        dropmax: probabilities with the mean mask, `[N, K]`.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.5))
+    left, right = halves
+    classes = np.arange(retained.shape[-1])
+    average = np.stack([retained[test.labels == digit].mean(0) for digit in classes])
+    axes = left.subplots()
+    image = axes.imshow(average, vmin=0, vmax=1, cmap="viridis")
+    left.colorbar(image, ax=axes, shrink=0.8)
+    axes.set(
+        title="mean retain probability",
+        xlabel="class",
+        ylabel="true digit",
+        xticks=classes,
+        yticks=classes,
+    )
+    # Images that the logits alone get wrong and the mask puts right, most surely first.
+    true = np.arange(len(test.labels)), test.labels
+    is_saved = (softmax.argmax(-1) != test.labels) & (dropmax.argmax(-1) == test.labels)
+    order = np.argsort(np.where(is_saved, softmax[true] - dropmax[true], 0))[:4]
+    right.suptitle("digits that the mask puts right")
+    for row, index in zip(right.subplots(4, 2, width_ratios=(1, 6)), order, strict=True):
+        row[0].imshow(test.images[index], cmap="gray_r")
+        row[0].set_axis_off()
+        bars = (
+            ("class logits alone", softmax),
+            ("retain probability", retained),
+            ("DropMax", dropmax),
+        )
+        for place, (name, values) in enumerate(bars):
+            row[1].bar(classes + 0.28 * (place - 1), values[index], 0.28, label=name)
+        row[1].set(ylim=(0, 1.05), yticks=(0, 1), xticks=classes)
+        row[1].get_xticklabels()[test.labels[index]].set_fontweight("bold")
+    right.legend(*row[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    save(figure, path)
+
+
+def table(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draws the table of methods: error and its interval, a panel for each training set.
+
+    Args:
+        records: rows by the names of the columns of `table.csv`.
+        path: of the PNG.
+    """
+    groups: dict[int, list[Mapping[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(record["num_train"], []).append(record)
+    tallest = max(map(len, groups.values()))
+    figure = Figure(figsize=(2 + 5 * len(groups), 1.6 + 0.35 * tallest), layout="constrained")
+    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    for axes, (num_train, group) in zip(panels, groups.items(), strict=True):
+        rows = np.arange(len(group))
+        errors = [record["error_percent"] for record in group]
+        spread = np.nan_to_num([record["error_percent_half_width"] for record in group])
+        axes.errorbar(errors, rows, xerr=spread, fmt="o", capsize=3, label="ours, 95 % interval")
+        others = {"paper": "x", "reproduction": "+", "original_code": "|"}
+        for name, marker in others.items():
+            values = np.array([record[name] for record in group])
+            if np.isfinite(values).any():
+                axes.plot(values, rows, marker, color="grey", label=name.replace("_", " "))
+        axes.set(
+            title=f"{num_train:,} training images, {group[0]['network']}",
+            xlabel="test error (%)",
+            yticks=rows,
+            yticklabels=[record["method"] for record in group],
+        )
+        axes.invert_yaxis()
+        axes.grid(axis="x", alpha=0.3)
+        axes.legend(fontsize="small")
     save(figure, path)

@@ -1,12 +1,13 @@
 """A run from beginning to end: train, save, resume, test, and the files it writes."""
 
-import functools
+import contextlib
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from jax import Array
 from dropmax_jax import METHODS, metrics
 from experiments import evaluation, plots, tensorboard, training
 from experiments.checkpoints import Checkpoint, Checkpoints
-from experiments.config import Config, differences
+from experiments.config import Config, differences, read_config
 from experiments.data import Dataset
 from experiments.errors import RunFailedError, UserError
 from experiments.files import locked_folder, read_json, write_json, write_text
@@ -53,19 +54,28 @@ def train(
     Raises:
         UserError: the configuration, the data and the folder do not go together.
         Stopped: a signal asked to stop; the state is saved.
-        RunFailedError: the loss is not finite; the state is saved for inspection.
+        RunFailedError: the loss is not finite, and the state is saved for inspection; or a file
+            cannot be written, and those before it are kept.
     """
     check_sizes(config, data)
-    with locked_folder(savedir):
+    with locked_folder(savedir), _failed_writes_told(savedir):
         _prepare_folder(config, savedir, resume, overwrite)
+        if (savedir / "summary.json").exists():
+            return dict(read_json(savedir / "summary.json"))
         with Checkpoints(savedir / "checkpoints") as checkpoints:
             trainer = _Trainer(config, data, savedir, checkpoints, save_every)
             trainer.train()
-            return _finish(trainer.task, config, data, savedir, trainer.checkpoint())
+            checkpoint = trainer.checkpoint()
+        summary = _summary(trainer.task, config, data, checkpoint)
+        _write_results(savedir, summary, checkpoint)
+        return summary
 
 
 def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
-    """Tests the newest checkpoint of a run and writes `summary.json`; returns its content.
+    """Tests the newest checkpoint of a run; writes `summary.json` if it is that of the last step.
+
+    Returns:
+        What `summary.json` holds, or would.
 
     Raises:
         UserError: there is no such run, or it is of another configuration.
@@ -73,12 +83,31 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
     if not (savedir / "config.json").is_file():
         raise UserError(f"there is no run in {savedir}: train one first, or pass --savedir")
     _check_same_config(config, savedir)
-    with locked_folder(savedir), Checkpoints(savedir / "checkpoints") as checkpoints:
-        task = training.make_task(config, len(data.train.labels))
-        checkpoint = checkpoints.restore(_abstract_state(task, config), warn=print)
+    task = training.make_task(config, len(data.train.labels))
+    with locked_folder(savedir), _failed_writes_told(savedir):
+        with Checkpoints(savedir / "checkpoints") as checkpoints:
+            like = training.abstract_states(task, config.seeds)
+            checkpoint = checkpoints.restore(like, warn=print)
         if checkpoint is None:
             raise UserError(f"there is no checkpoint in {savedir}: train first")
-        return _finish(task, config, data, savedir, checkpoint)
+        summary = _summary(task, config, data, checkpoint)
+        num_steps = task.steps_per_epoch * config.num_epochs
+        if checkpoint.step == num_steps:
+            _write_results(savedir, summary, checkpoint)
+        else:
+            print(f"the run is unfinished: this is step {checkpoint.step} of {num_steps}")
+        return summary
+
+
+@contextlib.contextmanager
+def _failed_writes_told(savedir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunFailedError(
+            f"cannot write to {savedir}: {error.strerror or error}; what was saved before is kept: "
+            "pass --resume to go on"
+        ) from error
 
 
 def check_settings(config: Config) -> None:
@@ -116,6 +145,11 @@ def check_sizes(config: Config, data: Dataset) -> None:
             f"--batch_size={config.batch_size} is larger than the training set of {num_train} "
             "images: lower it, or raise --train_per_class"
         )
+    if num_train // config.batch_size * config.num_epochs >= training.NO_STEP:
+        raise UserError(
+            f"--num_epochs={config.num_epochs} is too large: there can be {training.NO_STEP:,} "
+            "steps at most"
+        )
     if config.batch_size % num_devices:
         raise UserError(
             f"--batch_size={config.batch_size} is not divisible by the {num_devices} devices: "
@@ -123,48 +157,55 @@ def check_sizes(config: Config, data: Dataset) -> None:
         )
 
 
-def _prepare_folder(config: Config, savedir: Path, resume: bool, overwrite: bool) -> None:
-    exists = (savedir / "config.json").exists()
-    if exists and not (resume or overwrite):
+def check_folder(savedir: Path, resume: bool, overwrite: bool) -> None:
+    """Raises `UserError` if the folder holds a run that is not to be resumed or overwritten."""
+    if overwrite:
+        return
+    if os.path.exists(savedir / "config.json"):
+        if resume:
+            return
         finished = (savedir / "summary.json").exists()
         advice = "pass --mode=test to test it" if finished else "pass --resume to go on with it"
         raise UserError(
             f"{savedir} holds {'a finished' if finished else 'an unfinished'} run: {advice}, "
             "--overwrite to replace it, or another --savedir"
         )
-    if exists and resume:
+    if os.path.exists(savedir / "checkpoints"):
+        raise UserError(
+            f"{savedir} holds checkpoints but no config.json, so of which run is unknown: pass "
+            "--overwrite to remove them, or another --savedir"
+        )
+
+
+def _prepare_folder(config: Config, savedir: Path, resume: bool, overwrite: bool) -> None:
+    check_folder(savedir, resume, overwrite)
+    if resume and (savedir / "config.json").exists():
         _check_same_config(config, savedir)
         return
-    if exists:
+    if overwrite:
         _remove_run(savedir)
     write_json(savedir / "config.json", config.to_json())
 
 
 def _remove_run(savedir: Path) -> None:
     """Removes the files of a run, and nothing else."""
-    for name in ("summary.json", "metrics.jsonl", "learning_curves.png", "config.json"):
+    for name in ("summary.json", "metrics.jsonl", "learning_curves.png"):
         (savedir / name).unlink(missing_ok=True)
     tensorboard.remove_events(savedir, 0)
     for name in ("checkpoints", "diverged"):
-        shutil.rmtree(savedir / name, ignore_errors=True)
+        if (savedir / name).exists():
+            shutil.rmtree(savedir / name)
+    # Last, so that nobody takes what a kill leaves here for another run's.
+    (savedir / "config.json").unlink(missing_ok=True)
 
 
 def _check_same_config(config: Config, savedir: Path) -> None:
-    file = savedir / "config.json"
-    try:
-        found = Config.from_json(read_json(file))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{file} is not the configuration of a run: {error}") from error
+    found = read_config(savedir / "config.json")
     if different := differences(found, config):
         raise UserError(
             f"the run in {savedir} is another one: its {', its '.join(different)}; "
             "leave these flags out, or pass another --savedir"
         )
-
-
-def _abstract_state(task: training.Task, config: Config) -> Any:
-    seeds = jax.ShapeDtypeStruct((len(config.seeds),), np.int32)
-    return jax.eval_shape(functools.partial(training.initial_states, task), seeds)
 
 
 class _Trainer:
@@ -183,7 +224,8 @@ class _Trainer:
         self.checkpoints = checkpoints
         self.seeds = jax.numpy.asarray(config.seeds, np.int32)
         self.warnings: list[str] = []
-        restored = checkpoints.restore(_abstract_state(self.task, config), self.warnings.append)
+        like = training.abstract_states(self.task, config.seeds)
+        restored = checkpoints.restore(like, self.warnings.append)
         if restored is None:
             self.step = 0
             self.history: list[dict[str, Any]] = []
@@ -219,8 +261,9 @@ class _Trainer:
 
     def save(self) -> None:
         self._write_metrics()
-        self.checkpoints.save(self.checkpoint())
+        # Before the checkpoint: should the run be killed between the two, they are written again.
         tensorboard.write_events(self.savedir, self.history, self.saved_epoch + 1)
+        self.checkpoints.save(self.checkpoint())
         self.saved_epoch = len(self.history)
 
     def train(self) -> None:
@@ -334,15 +377,20 @@ class _Trainer:
         )
 
 
-def _finish(
-    task: training.Task, config: Config, data: Dataset, savedir: Path, checkpoint: Checkpoint
+def _summary(
+    task: training.Task, config: Config, data: Dataset, checkpoint: Checkpoint
 ) -> dict[str, Any]:
-    """Tests, and writes the files of a finished run."""
+    """Tests a state; returns what `summary.json` says of it."""
     seeds = jax.numpy.asarray(config.seeds, np.int32)
     figures = evaluation.evaluate(task, checkpoint.state.params, seeds, data.validation, data.test)
+    if not all(np.all(np.isfinite(values)) for values in figures):
+        raise RunFailedError(
+            f"the predictions after step {checkpoint.step} are not finite: try a lower "
+            "--learning_rate"
+        )
     progress = checkpoint.progress
     steps = checkpoint.step * len(config.seeds)
-    summary = {
+    return {
         "model": config.model,
         "network": config.network,
         "dataset": data.name,
@@ -359,11 +407,15 @@ def _finish(
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": versions(),
     }
-    if progress["history"]:
-        title = f"{config.model}, {config.network}, {data.name}"
-        plots.learning_curves(progress["history"], title, savedir / "learning_curves.png")
+
+
+def _write_results(savedir: Path, summary: dict[str, Any], checkpoint: Checkpoint) -> None:
+    """Writes the files that only a finished run has."""
+    title = f"{summary['model']}, {summary['network']}, {summary['dataset']}"
+    history = checkpoint.progress["history"]
+    plots.learning_curves(history, title, savedir / "learning_curves.png")
+    # Last: it tells that the run is finished.
     write_json(savedir / "summary.json", summary)
-    return summary
 
 
 def versions() -> dict[str, str]:

@@ -25,3 +25,29 @@ def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
         return float(np.mean(values)), float("nan")
     error = np.std(values, ddof=1) / np.sqrt(count)
     return float(np.mean(values)), float(stdtrit(count - 1, 0.975) * error)
+
+
+def paired_difference(
+    values: Sequence[float], baseline: Sequence[float]
+) -> tuple[float, float, float]:
+    """The mean difference of paired values, and whether it may be chance.
+
+    Args:
+        values: one per seed.
+        baseline: of the same seeds.
+
+    Returns:
+        The mean of `values - baseline`, the half width of its 95 % confidence interval, and the
+        p-value of a two-sided paired t-test; NaN where there is no spread to judge by.
+
+    >>> difference, half_width, p_value = paired_difference([3.7, 3.5, 3.4], [5.1, 4.8, 5.0])
+    >>> round(difference, 3), round(half_width, 3), round(p_value, 3)
+    (-1.433, 0.379, 0.004)
+    """
+    from scipy.stats import ttest_rel
+
+    differences = np.subtract(values, baseline)
+    mean, half_width = mean_and_half_width(differences.tolist())
+    if len(differences) < 2 or not differences.std():
+        return mean, half_width, float("nan")
+    return mean, half_width, float(ttest_rel(values, baseline).pvalue)

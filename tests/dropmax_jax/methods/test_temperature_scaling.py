@@ -40,7 +40,7 @@ def test_the_minimum_is_a_minimum() -> None:
     for factor in (0.5, 0.98, 1.02, 2.0):
         assert nll(logits, CALIBRATED[:300], factor * temperature) > best
     with oracle.enable_x64(True):
-        precise = fit_temperature(Heads(np.asarray(logits, np.float64)), CALIBRATED[:300])
+        precise = fit_temperature(Heads(jnp.asarray(logits, np.float64)), CALIBRATED[:300])
     np.testing.assert_allclose(temperature, precise, rtol=1e-4)
 
 

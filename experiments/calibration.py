@@ -1,0 +1,78 @@
+"""Compares how well calibrated methods are: `python -m experiments.calibration`.
+
+On digits as they are, on random backgrounds, and turned by random angles on such backgrounds; and
+how well their uncertainty tells their own errors and unfamiliar images.
+"""
+
+import os
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command, data_flags
+from experiments.config import NETWORKS, Config
+from experiments.errors import UserError
+
+flags.adopt_module_key_flags(data_flags)
+
+# Those of experiments.variants, which imports jax and so takes longer than --help should.
+VARIANTS = ("clean", "background_random", "background_rotation")
+
+_VARIANTS = flags.DEFINE_list(
+    "variants", list(VARIANTS), f"images to compare on, of {', '.join(VARIANTS)}"
+)
+_NETWORK = command.define_choice("network", "lenet", NETWORKS, "network to train")
+_TRAIN_PER_CLASS = command.define_train_per_class(
+    "train_per_class", "100", "training images of each class, or 'all'"
+)
+_BATCH_SIZE = command.define_positive_integer(
+    "batch_size", 100, "examples of a training step, over all devices"
+)
+_NUM_EPOCHS = command.define_positive_integer("num_epochs", 200, "passes over the training set")
+_NUM_SEEDS = command.define_positive_integer(
+    "num_seeds", 5, "models of each kind, with seeds from 0 on", largest=1000
+)
+_SAVEDIR = flags.DEFINE_string(
+    "savedir", "results/calibration", "folder of the tables, the pictures and the runs"
+)
+
+
+def main() -> None:
+    """Runs the command."""
+    for name in _VARIANTS.value:
+        if name not in VARIANTS:
+            raise UserError(f"unknown {name!r} in --variants: choose of {', '.join(VARIANTS)}")
+    if not _VARIANTS.value:
+        raise UserError(f"--variants names none: choose of {', '.join(VARIANTS)}")
+    # A shell leaves the tilde of --savedir=~/run alone.
+    savedir = Path(os.path.expanduser(_SAVEDIR.value))
+    config = Config(
+        model="softmax",
+        network=_NETWORK.value,
+        dataset=data_flags.DATASET.value,
+        mnist_path=data_flags.MNIST_PATH.value,
+        data_dir=data_flags.DATA_DIR.value,
+        train_per_class=command.per_class(_TRAIN_PER_CLASS.value),
+        batch_size=_BATCH_SIZE.value,
+        num_epochs=_NUM_EPOCHS.value,
+        seeds=tuple(range(_NUM_SEEDS.value)),
+    )
+    command.use_compilation_cache()
+    # Only now, so that --help and mistakes in flags are answered at once.
+    from experiments import calibration_runs, data
+
+    dataset = data.load(
+        config.dataset,
+        mnist_path=config.mnist_path,
+        data_dir=config.data_dir,
+        train_per_class=config.train_per_class,
+    )
+    print(f"data: {dataset.note}", flush=True)
+    calibration_runs.compare(config, dataset, tuple(dict.fromkeys(_VARIANTS.value)), savedir)
+    for name in ("calibration", "detection"):
+        print(f"\n{(savedir / f'{name}.md').read_text(encoding='utf-8')}")
+    print(f"files: {savedir}")
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)

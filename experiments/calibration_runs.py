@@ -1,0 +1,150 @@
+"""The calibration experiment: trains and measures what is missing, and writes the files."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import (
+    calibration_measures,
+    calibration_plots,
+    calibration_report,
+    data,
+    predictions,
+    run,
+    training,
+    variants,
+)
+from experiments.calibration_measures import NUM_BINS, Measurement
+from experiments.checkpoints import Checkpoints
+from experiments.config import Config, differences, read_config
+from experiments.data import Dataset
+from experiments.errors import UserError
+from experiments.files import locked_folder, write_json
+from experiments.stopping import Stopped
+from experiments.trained import TrainedRun
+
+MEASUREMENTS = "measurements.json"
+
+
+def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Path) -> None:
+    """Makes the experiment, as far as that is not done yet, and writes its files.
+
+    The tables and pictures are written anew whenever a variant is complete.
+
+    Args:
+        config: of all runs, but for the model and the data.
+        dataset: MNIST, or a part of it.
+        names: of `VARIANTS`, each once.
+        savedir: folder of the files; each variant has a subfolder, with one of each run.
+
+    Raises:
+        UserError: the configuration, the data and the folder do not go together; nothing is
+            written then.
+        Stopped: a signal asked to stop; the state is saved.
+        RunFailedError: a loss is not finite; the state is saved for inspection.
+    """
+    made = {name: variants.make(dataset, name) for name in names}
+    configs = {
+        (name, model): _config_of(model, config, images)
+        for name, images in made.items()
+        for model in predictions.PREDICTORS
+    }
+    for (name, model), own in configs.items():
+        _check(own, made[name], savedir / name / model)
+    measured: dict[str, dict[str, Measurement]] = {}
+    with locked_folder(savedir):
+        for name, images in made.items():
+            methods: dict[str, Measurement] = {}
+            for model in predictions.PREDICTORS:
+                methods |= _measured(configs[name, model], images, savedir, name)
+            measured[name] = methods
+            calibration_report.write(measured, configs[name, "softmax"], images, savedir)
+            calibration_plots.reliability_diagrams(measured, savedir / "calibration.png")
+            calibration_plots.detection(measured, savedir / "detection.png")
+
+
+def _config_of(model: str, config: Config, images: Dataset) -> Config:
+    own = config.on(images.name, data.fingerprint(images))
+    return dataclasses.replace(own, model=model)
+
+
+def _check(config: Config, images: Dataset, folder: Path) -> None:
+    """Raises `UserError` if a run cannot be made, or gone on with, in its folder."""
+    run.check_sizes(config, images)
+    if not os.path.exists(folder / "config.json"):
+        if os.path.exists(folder / "checkpoints"):
+            raise UserError(
+                f"{folder} holds checkpoints but no config.json, so of which run is unknown: "
+                "remove them, or pass another --savedir"
+            )
+    elif different := differences(read_config(folder / "config.json"), config):
+        raise UserError(
+            f"the run in {folder} is another one: its {', its '.join(different)}; "
+            "pass the flags it was trained with, or another --savedir"
+        )
+
+
+def _measured(
+    config: Config, images: Dataset, savedir: Path, variant: str
+) -> dict[str, Measurement]:
+    """The measurements of a model, which is trained and measured unless that is done."""
+    folder = savedir / variant / config.model
+    measured = _read(folder / MEASUREMENTS, config)
+    if measured is not None:
+        _say(f"{variant}, {config.model}: done before")
+        return measured
+    if not all((folder / name).exists() for name in ("config.json", "summary.json")):
+        _say(f"{variant}, {config.model}: training {len(config.seeds)} models")
+        _train(config, images, folder)
+    _say(f"{variant}, {config.model}: measuring")
+    measured = calibration_measures.measure(_load(config, images, folder))
+    methods = {method: found.to_json() for method, found in measured.items()}
+    write_json(folder / MEASUREMENTS, {"of": _identity(config), "methods": methods})
+    return measured
+
+
+def _train(config: Config, images: Dataset, folder: Path) -> None:
+    try:
+        run.train(config, images, folder, resume=True)
+    except Stopped as stopped:
+        # The run's own message names a flag that this command does not need.
+        raise Stopped(
+            stopped.exit_code - 128,
+            f"stopped; the state is saved in {folder}: run the same command again to go on",
+        ) from stopped
+
+
+def _load(config: Config, images: Dataset, folder: Path) -> TrainedRun:
+    task = training.make_task(config, len(images.train.labels))
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        checkpoint = checkpoints.restore(training.abstract_states(task, config.seeds), warn=_say)
+    if checkpoint is None:
+        raise UserError(f"there is no checkpoint in {folder}: remove it to train again")
+    return TrainedRun(config, images, task, checkpoint.state.params)
+
+
+def _read(path: Path, config: Config) -> dict[str, Measurement] | None:
+    """Measurements that were written before; None if there are none, or of something else."""
+    try:
+        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if values["of"] != _identity(config):
+            return None
+        return {name: Measurement.from_json(found) for name, found in values["methods"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        # To measure again mends a file that is damaged.
+        return None
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    """What measurements depend on, as JSON values."""
+    values = config.to_json()
+    # Where the data come from does not matter if they are the same.
+    del values["mnist_path"], values["data_dir"]
+    return {**values, "num_samples": predictions.NUM_SAMPLES, "num_bins": NUM_BINS}
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,117 @@
+"""The ways to predict with trained models that the calibration experiment compares."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from dropmax_jax import METHODS, metrics
+from dropmax_jax.methods.mc_dropout import mean_log_probs
+from experiments.split import Split
+from experiments.trained import TrainedRun
+from experiments.training import seed_keys
+
+NUM_SAMPLES = METHODS["mc_dropout"].num_samples
+"""Of the methods that average samples: as many for each of them, to be fair."""
+
+
+class Predictions(NamedTuple):
+    """What a method predicts of N images.
+
+    Attributes:
+        log_probs: `[seeds, N, K]`.
+        mutual_information: how much samples disagree, `[seeds, N]`; None for a method without.
+    """
+
+    log_probs: np.ndarray
+    mutual_information: np.ndarray | None = None
+
+
+Predictor = Callable[[Split], dict[str, Predictions]]
+"""Predicts images, by every method that one trained model serves."""
+
+
+def softmax(run: TrainedRun) -> Predictor:
+    """Softmax, and the same with a temperature fitted on validation data to each seed's model."""
+    scaling = METHODS["temperature_scaling"]
+    assert scaling.fit is not None
+    validation = run.data.validation
+    labels = jnp.asarray(validation.labels)
+    temperatures = jax.vmap(scaling.fit, (0, None))(run.heads(validation), labels)
+
+    def predict(images: Split) -> dict[str, Predictions]:
+        heads = run.heads(images)
+        plain = jax.vmap(METHODS["softmax"].log_probs)(heads)
+        scaled = jax.vmap(scaling.log_probs)(heads, temperatures)
+        return {
+            "softmax": Predictions(np.asarray(plain)),
+            "temperature_scaling": Predictions(np.asarray(scaled)),
+        }
+
+    return predict
+
+
+def mc_dropout(run: TrainedRun) -> Predictor:
+    """Softmax averaged over forward passes with dropout."""
+
+    def predict(images: Split) -> dict[str, Predictions]:
+        heads = run.heads(images, NUM_SAMPLES)
+        of_seed = [jax.tree.map(lambda head, i=i: head[:, i], heads) for i in range(len(run.seeds))]
+        return {"mc_dropout": _stack([_average(_softmax_log_probs(heads)) for heads in of_seed])}
+
+    return predict
+
+
+def dropmax(run: TrainedRun) -> Predictor:
+    """DropMax with the mean mask, and averaged over masks drawn from the prior."""
+    method = METHODS["dropmax"]
+
+    def predict(images: Split) -> dict[str, Predictions]:
+        heads = run.heads(images)
+        of_seed = [jax.tree.map(lambda head, i=i: head[i], heads) for i in range(len(run.seeds))]
+        keys = [seed_keys(int(seed)).evaluation for seed in run.seeds]
+        return {
+            "dropmax": Predictions(np.asarray(jax.vmap(method.log_probs)(heads))),
+            "dropmax_monte_carlo": _stack(
+                [
+                    _average(_sample_dropmax(key, heads))
+                    for key, heads in zip(keys, of_seed, strict=True)
+                ]
+            ),
+        }
+
+    return predict
+
+
+PREDICTORS: Mapping[str, Callable[[TrainedRun], Predictor]] = {
+    "softmax": softmax,
+    "mc_dropout": mc_dropout,
+    "dropmax": dropmax,
+}
+"""By the name of the model that is trained."""
+
+
+@jax.jit
+def _softmax_log_probs(heads: Any) -> Array:
+    return METHODS["softmax"].log_probs(heads)
+
+
+@jax.jit
+def _sample_dropmax(key: Array, heads: Any) -> Array:
+    sample_log_probs = METHODS["dropmax"].sample_log_probs
+    assert sample_log_probs is not None
+    return sample_log_probs(key, heads, NUM_SAMPLES)
+
+
+@jax.jit
+def _average(sampled_log_probs: Array) -> tuple[Array, Array]:
+    return mean_log_probs(sampled_log_probs), metrics.mutual_information(sampled_log_probs)
+
+
+def _stack(averages: list[tuple[Array, Array]]) -> Predictions:
+    """Puts the seeds' averages into one array each."""
+    log_probs, information = zip(*averages, strict=True)
+    return Predictions(np.stack(log_probs), np.stack(information))

@@ -1,0 +1,78 @@
+"""Trains methods and writes the paper's table with error bars: `python -m experiments.table`."""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command, data_flags
+from experiments.config import NETWORKS, method_names
+from experiments.errors import RunFailedError, UserError
+
+flags.adopt_module_key_flags(data_flags)
+
+_MODELS = flags.DEFINE_list("models", None, "methods to compare (default: all)")
+_NETWORK = flags.DEFINE_enum("network", "lenet", NETWORKS, "network to train them with")
+_TRAIN_PER_CLASS = flags.DEFINE_list(
+    "train_per_class", ["100"], "training images of each class, such as 100,500,all"
+)
+_NUM_SEEDS = command.define_positive_integer("num_seeds", 5, "models of each method", largest=10000)
+_NUM_EPOCHS = command.define_positive_integer("num_epochs", 200, "passes over the training set")
+_SAVEDIR = flags.DEFINE_string("savedir", "results/table", "folder of the table and its runs")
+
+
+def main() -> None:
+    """Runs the command."""
+    if unknown := set(_MODELS.value or ()) - set(method_names()):
+        raise UserError(
+            f"unknown method {min(unknown)!r} in --models: choose of {', '.join(method_names())}"
+        )
+    for size in _TRAIN_PER_CLASS.value:
+        if not command.is_train_per_class(size):
+            raise UserError(
+                f"--train_per_class={size}: each must be a whole number from 1 on, or 'all'"
+            )
+    savedir = Path(_SAVEDIR.value).expanduser()
+    command.use_compilation_cache()
+    # Only now, so that --help and mistakes in flags are answered at once.
+    from dropmax_jax import METHODS
+    from experiments import data, table_rows
+
+    rows: list[table_rows.Row] = []
+    failures: list[str] = []
+    for size in dict.fromkeys(_TRAIN_PER_CLASS.value):
+        dataset = data.load(
+            data_flags.DATASET.value,
+            mnist_path=data_flags.MNIST_PATH.value,
+            data_dir=data_flags.DATA_DIR.value,
+            train_per_class=command.per_class(size),
+        )
+        print(f"data: {dataset.note}", flush=True)
+        for model in METHODS:
+            if _MODELS.value and model not in _MODELS.value:
+                continue
+            try:
+                row = table_rows.make_row(
+                    model,
+                    dataset,
+                    savedir / _NETWORK.value / size,
+                    network=_NETWORK.value,
+                    train_per_class=command.per_class(size),
+                    num_epochs=_NUM_EPOCHS.value,
+                    num_seeds=_NUM_SEEDS.value,
+                )
+            # A row that fails does not take the others with it.
+            except (RunFailedError, UserError) as error:
+                failures.append(f"{model} ({size} a class): {error}")
+                print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
+                continue
+            rows.append(row)
+            print(f"done: {table_rows.describe(row)}", flush=True)
+            table_rows.write(rows, savedir)
+    if failures:
+        raise RunFailedError(f"{len(failures)} rows failed, the first: {failures[0]}")
+    print(f"\n{(savedir / 'table.md').read_text()}\nfiles: {savedir}")
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)

@@ -1,0 +1,212 @@
+"""The rows of the table of methods: trained, tuned on validation data, compared and written."""
+
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dropmax_jax import METHODS
+from experiments import data, plots, run
+from experiments.config import Config
+from experiments.data import Dataset
+from experiments.files import write_text
+from experiments.published import ORIGINAL_CODE_1K, PAPER_1K, REPRODUCTION
+from experiments.statistics import mean_and_half_width, paired_difference
+
+BASELINE = "softmax"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A method's figures on one training set.
+
+    Attributes:
+        model: the method.
+        settings: the hyper-parameters that validation chose, of those that were tried.
+        summary: the content of the run's `summary.json`.
+        validation_error_percent: mean over seeds at the end of training, by which it was chosen.
+    """
+
+    model: str
+    settings: Mapping[str, float]
+    summary: Mapping[str, Any]
+    validation_error_percent: float
+
+    @property
+    def num_train(self) -> int:
+        """Training images."""
+        return int(self.summary["num_train"])
+
+
+def make_row(
+    model: str,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    network: str,
+    train_per_class: int | None,
+    num_epochs: int,
+    num_seeds: int,
+) -> Row:
+    """Trains a method with each of its settings, unless that is done, and keeps the best.
+
+    The best setting is that of the lowest mean validation error; no choice sees the test set.
+
+    Args:
+        model: a name of `METHODS`.
+        dataset: what to train, validate and test on.
+        folder: of the runs, one subfolder each.
+        network: a name of `NETWORKS`.
+        train_per_class: training images of each class, None for all.
+        num_epochs: passes over the training set.
+        num_seeds: models to train, with seeds from 0 on.
+
+    Raises:
+        UserError: the folder holds another run.
+        RunFailedError: a run cannot go on.
+    """
+    rows = []
+    for settings in tried_settings(model):
+        config = Config(
+            model=model,
+            network=network,
+            dataset=dataset.name,
+            train_per_class=train_per_class,
+            num_epochs=num_epochs,
+            seeds=tuple(range(num_seeds)),
+            settings=settings,
+            data_fingerprint=data.fingerprint(dataset),
+        )
+        name = ",".join([model, *(f"{name}={value}" for name, value in settings.items())])
+        summary = run.train(config, dataset, folder / name, resume=True)
+        rows.append(Row(model, settings, summary, _validation_error(folder / name)))
+    return min(rows, key=lambda row: row.validation_error_percent)
+
+
+def tried_settings(model: str) -> Iterator[dict[str, float]]:
+    """Every combination of the values that a method wants tried; one without any if it has none.
+
+    >>> list(tried_settings("class_dropout"))
+    [{'retain_probability': 0.2}, {'retain_probability': 0.4}, {'retain_probability': 0.6}]
+    >>> list(tried_settings("softmax"))
+    [{}]
+    """
+    choices = METHODS[model].settings
+    for values in itertools.product(*choices.values()):
+        yield dict(zip(choices, values, strict=True))
+
+
+def _validation_error(folder: Path) -> float:
+    last = (folder / "metrics.jsonl").read_text().splitlines()[-1]
+    return float(np.mean(json.loads(last)["validation_error_percent"]))
+
+
+def describe(row: Row) -> str:
+    """A row in one line, with what validation chose."""
+    chosen = ", ".join(f"{name} {value:g}" for name, value in row.settings.items())
+    return run.result_line(dict(row.summary)) + (f"; validation chose {chosen}" if chosen else "")
+
+
+def write(rows: Sequence[Row], savedir: Path) -> None:
+    """Writes `table.csv`, `table.md` and `table.png`."""
+    records = [_record(row, _baseline(row, rows)) for row in rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, records[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    write_text(savedir / "table.csv", text.getvalue())
+    write_text(savedir / "table.md", to_markdown(records))
+    plots.table(records, savedir / "table.png")
+
+
+def _baseline(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The softmax trained on the same data, if it is among the rows."""
+    same = [other for other in rows if (other.model, other.num_train) == (BASELINE, row.num_train)]
+    return same[0] if same else None
+
+
+def _record(row: Row, baseline: Row | None) -> dict[str, Any]:
+    """A row's figures by the names of the table's columns; NaN for what there is not."""
+    summary = row.summary
+    record: dict[str, Any] = {
+        "method": row.model,
+        "network": summary["network"],
+        "dataset": summary["dataset"],
+        "num_train": row.num_train,
+        "num_seeds": len(summary["seeds"]),
+        "chosen": " ".join(f"{name}={value:g}" for name, value in row.settings.items()),
+    }
+    for name in ("error_percent", "nll", "ece_percent", "brier"):
+        mean, half_width = mean_and_half_width(summary[f"test_{name}"])
+        record |= {name: mean, f"{name}_half_width": half_width}
+    nothing = (math.nan, math.nan, math.nan)
+    is_compared = baseline is not None and baseline.model != row.model
+    difference, half_width, p_value = (
+        paired_difference(summary["test_error_percent"], baseline.summary["test_error_percent"])
+        if baseline is not None and is_compared
+        else nothing
+    )
+    reproduction = dict(zip((1_000, 5_000, 55_000), REPRODUCTION.get(row.model, ()), strict=False))
+    # The reproduction's 55,000 are the training images beside 5,000 for validation.
+    size = 55_000 if row.num_train > 50_000 else row.num_train
+    is_1k = row.num_train == 1_000
+    return {
+        **record,
+        "difference": difference,
+        "difference_half_width": half_width,
+        "p_value": p_value,
+        "paper": PAPER_1K.get(row.model, math.nan) if is_1k else math.nan,
+        "reproduction": reproduction.get(size, math.nan),
+        "original_code": ORIGINAL_CODE_1K.get(row.model, math.nan) if is_1k else math.nan,
+        "train_seconds": summary["train_seconds"],
+    }
+
+
+def to_markdown(records: Sequence[Mapping[str, Any]]) -> str:
+    """The table in Markdown, a section for each number of training images."""
+    sections = []
+    for (num_train, network), group in itertools.groupby(
+        records, key=lambda record: (record["num_train"], record["network"])
+    ):
+        lines = list(group)
+        header = (
+            f"{lines[0]['dataset']}, {network}, {num_train:,} training images, "
+            f"{lines[0]['num_seeds']} seeds; ± is half a 95 % confidence interval\n"
+        )
+        columns = (
+            "| method | chosen | test error, % | minus softmax's | p | NLL | ECE, % | Brier "
+            "| paper, % | reproduction, % |\n|---|---|---|---|---|---|---|---|---|---|"
+        )
+        sections.append("\n".join([header, columns, *map(_markdown_row, lines)]))
+    return "\n\n".join(sections) + "\n"
+
+
+def _markdown_row(record: Mapping[str, Any]) -> str:
+    def number(name: str, digits: int = 2, sign: str = "") -> str:
+        value, half_width = record[name], record.get(f"{name}_half_width", math.nan)
+        if math.isnan(value):
+            return ""
+        spread = "" if math.isnan(half_width) else f" ± {half_width:.{digits}f}"
+        return f"{value:{sign}.{digits}f}{spread}"
+
+    p_value = record["p_value"]
+    cells = (
+        f"`{record['method']}`",
+        record["chosen"].replace("_", " ").replace("=", " "),
+        number("error_percent"),
+        number("difference", sign="+"),
+        "" if math.isnan(p_value) else f"{p_value:.1g}",
+        number("nll", 3),
+        number("ece_percent"),
+        number("brier", 3),
+        number("paper"),
+        number("reproduction"),
+    )
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,90 @@
+"""What training and prediction give on the devices of this process, as JSON on stdout."""
+
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dropmax_jax.networks import NETWORKS
+from experiments import data, evaluation, training
+from experiments.config import Config
+from experiments.split import Split
+from tests.experiments import tiny
+from tests.experiments.runner import ROOT, environment
+
+# No number of devices but one divides it: the last share is filled up.
+NUM_TRAIN = 203
+SEEDS = (3, 4)
+
+
+def first_epoch(model: str, network: str, images: Split) -> dict[str, Any]:
+    """Sums over the first epoch, and predictions after it."""
+    task = training.make_task(Config(model, network=network, batch_size=8, num_epochs=3), NUM_TRAIN)
+    steps = tiny.Steps(task, Split(*(array[:NUM_TRAIN] for array in images)), SEEDS)
+    first_step = steps(1).totals
+    totals = steps(task.steps_per_epoch).totals
+    test = Split(*(array[-150:] for array in images))
+    predict = evaluation.predictor(task, 2 if task.method.num_samples else 0)
+    heads = predict(steps.state.params, steps.seeds, evaluation.on_devices(test))
+    return {
+        "first step": {name: value.tolist() for name, value in first_step.items()},
+        "first epoch": {name: value.tolist() for name, value in totals.items()},
+        "logits": heads.logits.tolist(),
+    }
+
+
+def counts(num_train: int = NUM_TRAIN) -> dict[str, Any]:
+    """How often each example was seen in each of two epochs, and by a wrong label."""
+    steps = tiny.Steps(tiny.counting_task(num_train, 8), tiny.numbered(num_train))
+    first, both = steps.epochs(2)
+    return {
+        "first": tiny.seen(first).tolist(),
+        "both": tiny.seen(both).tolist(),
+        "mismatches": float(first.totals["mismatches"][0]),
+    }
+
+
+def main() -> None:
+    NETWORKS["tiny"] = tiny.Tiny  # type: ignore[assignment]
+    images = data.load(mnist_path=sys.argv[1], train_per_class=30).train
+    numbers = {
+        "devices": jax.device_count(),
+        "dropmax": first_epoch("dropmax", "tiny", images),
+        "mc_dropout": first_epoch("mc_dropout", "tiny", images),
+        "counts": counts(),
+    }
+    if "lenet" in sys.argv:
+        numbers["lenet"] = first_epoch("dropmax", "lenet", images)
+    print(json.dumps(numbers))
+
+
+@functools.cache
+def on_devices(count: int, mnist_folder: Path, *options: str) -> dict[str, Any]:
+    """What `main` prints in a process of its own with so many devices."""
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.experiments.numbers", str(mnist_folder), *options],
+        cwd=ROOT,
+        env=environment(count),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    numbers: dict[str, Any] = json.loads(process.stdout)
+    assert numbers["devices"] == count
+    return numbers
+
+
+def flat(values: Any) -> np.ndarray:
+    """All numbers of nested dictionaries and lists."""
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(values)])
+
+
+if __name__ == "__main__":
+    main()

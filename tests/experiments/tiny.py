@@ -1,0 +1,113 @@
+"""A network that compiles at once, and tasks that show what training does with its examples."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from dropmax_jax import Heads, Method
+from dropmax_jax.networks.layers import ClassifierHeads, DenseRelu, dropout
+from experiments import training
+from experiments.split import Split
+from experiments.training import Task, TrainState
+
+
+class Tiny(nn.Module):
+    """Average-pooling to 7x7 pixels, a dense layer of 16, the heads."""
+
+    num_classes: int = 10
+    heads: Sequence[str] = ("logits",)
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, images: Array, dropout_key: Array | None = None) -> Heads:
+        pixels = nn.avg_pool(images, (4, 4), (4, 4)).reshape(len(images), -1)
+        features = dropout(DenseRelu(16)(pixels), dropout_key, self.dropout_rate)
+        heads: Heads = ClassifierHeads(self.num_classes, self.heads, name="heads")(features)
+        return heads
+
+
+class CountingNetwork:
+    """Has one parameter an example, and gives them all, and what the image says its number is."""
+
+    def __init__(self, num_train: int) -> None:
+        self.num_train = num_train
+
+    def init(self, key: Array, images: Array) -> dict[str, Array]:
+        return {"times_seen": jnp.zeros(self.num_train)}
+
+    def apply(self, params: dict[str, Array], pixels: Array, keys: Array | None) -> Heads:
+        logits = jnp.tile(params["times_seen"], (len(pixels), 1))
+        numbers = jnp.round(pixels[:, 0, :2, 0] * 255) @ jnp.array([1.0, 256.0])
+        return Heads(logits, numbers[:, None])
+
+
+def _counting_terms(key: Array, heads: Heads, number: Array) -> dict[str, Array]:
+    # Its gradient adds one to the example's own parameter, with a batch's mean undone below.
+    seen = -heads.logits[number]
+    assert heads.prior_logits is not None
+    return {"seen": seen, "mismatches": jnp.where(heads.prior_logits[0] == number, 0.0, 1.0)}
+
+
+def counting_task(num_train: int, batch_size: int) -> Task:
+    """A task after whose training the parameters are how often each example was seen.
+
+    The examples are those of `numbered`, whose labels are their numbers.
+    """
+    method = Method(
+        heads=("logits", "prior_logits"),
+        loss=lambda key, heads, labels: sum(_counting_terms(key, heads, labels).values()),
+        log_probs=lambda heads, fitted=None: heads.logits,
+        loss_terms=_counting_terms,
+    )
+    network: Any = CountingNetwork(num_train)
+    optimizer = optax.sgd(float(batch_size))
+    return Task(method, network, optimizer, {}, batch_size, num_train)
+
+
+def numbered(num_train: int) -> Split:
+    images = np.zeros((num_train, 28, 28), np.uint8)
+    images[:, 0, 0] = np.arange(num_train) % 256
+    images[:, 0, 1] = np.arange(num_train) // 256
+    return Split(images, np.arange(num_train, dtype=np.int32))
+
+
+class Steps:
+    """Trains a task for some steps at a time, from the start."""
+
+    def __init__(self, task: Task, data: Split, seeds: Sequence[int] = (0,)) -> None:
+        self.task = task
+        self.seeds = jnp.asarray(seeds, jnp.int32)
+        self.data = training.on_devices(data)
+        self.state = training.replicate(training.initial_states(task, self.seeds))
+        self.run = training.pmapped_train_steps(task)
+        self.step = 0
+
+    def __call__(self, stop: int) -> TrainState:
+        """Goes on to a step of the same epoch; returns the state there, leaves `[seeds, ...]`."""
+        self.state = self.run(self.state, self.seeds, self.step, stop, *self.data)
+        self.step = stop
+        state: TrainState = training.unreplicate(self.state)
+        return state
+
+    def epochs(self, count: int) -> list[TrainState]:
+        """The states after each of the next epochs."""
+        return [self(self.step + self.task.steps_per_epoch) for _ in range(count)]
+
+
+def seen(state: TrainState, seed: int = 0) -> np.ndarray:
+    """How often each example was seen, by a state of a counting task."""
+    return np.asarray(state.params["times_seen"][seed]).round().astype(int)
+
+
+def largest_difference(one: Any, other: Any) -> float:
+    """Between two pytrees of arrays, relative to one plus the size of the value."""
+    differences = jax.tree.map(
+        lambda a, b: float(np.max(np.abs(a - b) / (1 + np.abs(b)))), one, other
+    )
+    return max(jax.tree.leaves(differences))
