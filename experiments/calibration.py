@@ -7,32 +7,26 @@ how well their uncertainty tells their own errors and unfamiliar images.
 import os
 from pathlib import Path
 
-from absl import flags
-
 from experiments import command, data_flags
 from experiments.config import NETWORKS, Config
 from experiments.errors import UserError
 
-flags.adopt_module_key_flags(data_flags)
-
 # Those of experiments.variants, which imports jax and so takes longer than --help should.
 VARIANTS = ("clean", "background_random", "background_rotation")
 
-_VARIANTS = flags.DEFINE_list(
+FLAGS = command.Flags()
+_VARIANTS = FLAGS.strings(
     "variants", list(VARIANTS), f"images to compare on, of {', '.join(VARIANTS)}"
 )
-_NETWORK = command.define_choice("network", "lenet", NETWORKS, "network to train")
-_TRAIN_PER_CLASS = command.define_train_per_class(
-    "train_per_class", "100", "training images of each class, or 'all'"
-)
-_BATCH_SIZE = command.define_positive_integer(
-    "batch_size", 100, "examples of a training step, over all devices"
-)
-_NUM_EPOCHS = command.define_positive_integer("num_epochs", 200, "passes over the training set")
-_NUM_SEEDS = command.define_positive_integer(
+_NETWORK = FLAGS.choice("network", "lenet", NETWORKS, "network to train")
+_DATA = data_flags.define(FLAGS)
+_TRAIN_PER_CLASS = FLAGS.train_per_class()
+_BATCH_SIZE = FLAGS.integer("batch_size", 100, "examples of a training step, over all devices")
+_NUM_EPOCHS = FLAGS.integer("num_epochs", 200, "passes over the training set")
+_NUM_SEEDS = FLAGS.integer(
     "num_seeds", 5, "models of each kind, with seeds from 0 on", largest=1000
 )
-_SAVEDIR = flags.DEFINE_string(
+_SAVEDIR = FLAGS.string(
     "savedir", "results/calibration", "folder of the tables, the pictures and the runs"
 )
 
@@ -49,9 +43,9 @@ def main() -> None:
     config = Config(
         model="softmax",
         network=_NETWORK.value,
-        dataset=data_flags.DATASET.value,
-        mnist_path=data_flags.MNIST_PATH.value,
-        data_dir=data_flags.DATA_DIR.value,
+        dataset=_DATA.dataset.value,
+        mnist_path=_DATA.mnist_path.value,
+        data_dir=_DATA.data_dir.value,
         train_per_class=command.per_class(_TRAIN_PER_CLASS.value),
         batch_size=_BATCH_SIZE.value,
         num_epochs=_NUM_EPOCHS.value,
@@ -75,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, FLAGS, __doc__)

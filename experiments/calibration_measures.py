@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -54,7 +54,7 @@ class Measurement:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, null for NaN."""
-        values: dict[str, Any] = jax.tree.map(
+        values: dict[str, Any] = _map_leaves(
             lambda value: None if math.isnan(value) else value, dataclasses.asdict(self)
         )
         return values
@@ -62,11 +62,18 @@ class Measurement:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Measurement":
         """The inverse of `to_json`."""
-        values = jax.tree.map(
-            lambda value: math.nan if value is None else value, values, is_leaf=lambda x: x is None
-        )
+        values = _map_leaves(lambda value: math.nan if value is None else value, values)
         scores = {name: Score(**score) for name, score in values["scores"].items()}
         return cls(values["figures"], values["bins"], scores)
+
+
+def _map_leaves(change: Callable[[Any], Any], values: Any) -> Any:
+    # Not jax.tree.map, which sorts keys, and tables and pictures show them in their order.
+    if isinstance(values, Mapping):
+        return {key: _map_leaves(change, value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_map_leaves(change, value) for value in values]
+    return change(values)
 
 
 def measure(run: TrainedRun) -> dict[str, Measurement]:

@@ -66,14 +66,20 @@ def _reliability_diagram(axes: Any, measurement: Measurement) -> None:
     axes.bar(middles, lower, width, color="lightsteelblue", edgecolor="white")
     for name, color in _GAPS.items():
         gap = confidence - accuracy if name == "overconfident" else accuracy - confidence
-        is_so = filled & (gap > 0)
-        axes.bar(middles[is_so], gap[is_so], width, lower[is_so], color=color, label=name)
+        axes.bar(middles, np.maximum(gap, 0), width, lower, color=color, label=name)
     edges = middles[filled] - width / 2, middles[filled] + width / 2
     axes.hlines(accuracy[filled], *edges, color="black", lw=1.5, label="accuracy")
     axes.plot([0, 1], [0, 1], "--", color="grey", lw=1)
     mean, half_width = mean_and_half_width(measurement.figures["ece_percent"])
     spread = "" if np.isnan(half_width) else f" ± {half_width:.2f}"
-    axes.text(0.04, 0.9, f"ECE {mean:.2f}{spread} %", transform=axes.transAxes, fontsize="small", bbox=_BOX)
+    axes.text(
+        0.04,
+        0.9,
+        f"ECE {mean:.2f}{spread} %",
+        transform=axes.transAxes,
+        fontsize="small",
+        bbox=_BOX,
+    )
     axes.set(xlim=(0, 1), ylim=(0, 1))
 
 

@@ -1,7 +1,5 @@
 """The tables that the calibration experiment writes."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,19 +10,12 @@ from experiments.config import Config
 from experiments.data import Dataset
 from experiments.files import write_text
 from experiments.predictions import NUM_SAMPLES
-from experiments.statistics import mean_and_half_width
+from experiments.published import PAPER_CALIBRATION
+from experiments.reports import cell, line, means, to_csv
 from experiments.variants import UNFAMILIAR
 
 Measurements = Mapping[str, Mapping[str, Measurement]]
 """By the variant of the images, and by the method."""
-
-PAPER: Mapping[tuple[str, str], Mapping[str, float]] = {
-    ("background_random", "softmax"): {"error_percent": 12.89, "ece_percent": 1.52},
-    ("background_random", "dropmax"): {"error_percent": 10.86, "ece_percent": 0.683},
-    ("background_rotation", "softmax"): {"error_percent": 52.06, "ece_percent": 7.69},
-    ("background_rotation", "dropmax"): {"error_percent": 48.81, "ece_percent": 2.38},
-}
-"""What the paper reports of MNIST-1K: Lee et al., DropMax: Adaptive Variational Softmax, 2018."""
 
 _CALIBRATION_COLUMNS = {
     "error_percent": ("test error, %", 2),
@@ -82,13 +73,13 @@ def write(measured: Measurements, config: Config, dataset: Dataset, savedir: Pat
         f"{len(config.seeds)} seeds; ± is half a 95 % confidence interval.\n"
     )
     is_papers = dataset.name == "mnist" and len(dataset.train.labels) == 1000
-    calibration = calibration_records(measured, PAPER if is_papers else {})
+    calibration = calibration_records(measured, PAPER_CALIBRATION if is_papers else {})
     detection = detection_records(measured)
     for name, records, columns, notes in (
         ("calibration", calibration, _CALIBRATION_COLUMNS, _CALIBRATION_NOTES),
         ("detection", detection, _DETECTION_COLUMNS, _DETECTION_NOTES),
     ):
-        write_text(savedir / f"{name}.csv", _to_csv(records))
+        write_text(savedir / f"{name}.csv", to_csv(records))
         table = to_markdown(records, columns)
         write_text(savedir / f"{name}.md", "\n".join([header, table, notes]))
 
@@ -110,7 +101,7 @@ def calibration_records(
                 "images": images,
                 "method": method,
                 "num_seeds": len(measurement.figures["error_percent"]),
-                **_means(measurement.figures),
+                **means(measurement.figures),
                 "paper_error_percent": paper.get("error_percent", math.nan),
                 "paper_ece_percent": paper.get("ece_percent", math.nan),
             }
@@ -126,8 +117,8 @@ def detection_records(measured: Measurements) -> list[dict[str, Any]]:
             "method": method,
             "score": name,
             "num_seeds": len(score.aurc_percent),
-            **_means({"errors_auroc": score.auroc["errors"], "aurc_percent": score.aurc_percent}),
-            **_means({f"{kind}_auroc": score.auroc[kind] for kind in UNFAMILIAR}),
+            **means({"errors_auroc": score.auroc["errors"], "aurc_percent": score.aurc_percent}),
+            **means({f"{kind}_auroc": score.auroc[kind] for kind in UNFAMILIAR}),
         }
         for images, method, measurement in _each(measured)
         for name, score in measurement.scores.items()
@@ -146,11 +137,11 @@ def to_markdown(
     """
     texts = [name for name, value in records[0].items() if isinstance(value, str)]
     heads = [*texts, *(head for head, _ in columns.values())]
-    lines = [_line(heads), _line(["---"] * len(heads))]
+    lines = [line(heads), line(["---"] * len(heads))]
     for record in records:
         cells = [record[name] for name in texts]
         cells[1] = f"`{cells[1]}`"
-        lines.append(_line(cells + [_cell(record, name, columns[name][1]) for name in columns]))
+        lines.append(line(cells + [cell(record, name, columns[name][1]) for name in columns]))
     return "\n".join(lines) + "\n"
 
 
@@ -158,31 +149,3 @@ def _each(measured: Measurements) -> Iterable[tuple[str, str, Measurement]]:
     for images, methods in measured.items():
         for method, measurement in methods.items():
             yield images, method, measurement
-
-
-def _means(named: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Each mean over seeds, and the half width of its interval."""
-    means = {}
-    for name, values in named.items():
-        means[name], means[f"{name}_half_width"] = mean_and_half_width(values)
-    return means
-
-
-def _to_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, records[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(record: Mapping[str, Any], name: str, digits: int) -> str:
-    value, half_width = record[name], record.get(f"{name}_half_width", math.nan)
-    if math.isnan(value):
-        return ""
-    spread = "" if math.isnan(half_width) else f" ± {half_width:.{digits}f}"
-    return f"{value:.{digits}f}{spread}"

@@ -14,17 +14,14 @@ from experiments import (
     data,
     predictions,
     run,
-    training,
+    trained,
     variants,
 )
 from experiments.calibration_measures import NUM_BINS, Measurement
-from experiments.checkpoints import Checkpoints
 from experiments.config import Config, differences, read_config
 from experiments.data import Dataset
 from experiments.errors import UserError
 from experiments.files import locked_folder, write_json
-from experiments.stopping import Stopped
-from experiments.trained import TrainedRun
 
 MEASUREMENTS = "measurements.json"
 
@@ -48,7 +45,7 @@ def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Pat
     """
     made = {name: variants.make(dataset, name) for name in names}
     configs = {
-        (name, model): _config_of(model, config, images)
+        (name, model): config_of(model, config, images)
         for name, images in made.items()
         for model in predictions.PREDICTORS
     }
@@ -66,7 +63,8 @@ def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Pat
             calibration_plots.detection(measured, savedir / "detection.png")
 
 
-def _config_of(model: str, config: Config, images: Dataset) -> Config:
+def config_of(model: str, config: Config, images: Dataset) -> Config:
+    """The configuration of one of the runs."""
     own = config.on(images.name, data.fingerprint(images))
     return dataclasses.replace(own, model=model)
 
@@ -96,34 +94,13 @@ def _measured(
     if measured is not None:
         _say(f"{variant}, {config.model}: done before")
         return measured
-    if not all((folder / name).exists() for name in ("config.json", "summary.json")):
-        _say(f"{variant}, {config.model}: training {len(config.seeds)} models")
-        _train(config, images, folder)
+    _say(f"{variant}, {config.model}: {len(config.seeds)} models")
+    run.train_missing(config, images, folder)
     _say(f"{variant}, {config.model}: measuring")
-    measured = calibration_measures.measure(_load(config, images, folder))
+    measured = calibration_measures.measure(trained.restore(config, images, folder))
     methods = {method: found.to_json() for method, found in measured.items()}
     write_json(folder / MEASUREMENTS, {"of": _identity(config), "methods": methods})
     return measured
-
-
-def _train(config: Config, images: Dataset, folder: Path) -> None:
-    try:
-        run.train(config, images, folder, resume=True)
-    except Stopped as stopped:
-        # The run's own message names a flag that this command does not need.
-        raise Stopped(
-            stopped.exit_code - 128,
-            f"stopped; the state is saved in {folder}: run the same command again to go on",
-        ) from stopped
-
-
-def _load(config: Config, images: Dataset, folder: Path) -> TrainedRun:
-    task = training.make_task(config, len(images.train.labels))
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        checkpoint = checkpoints.restore(training.abstract_states(task, config.seeds), warn=_say)
-    if checkpoint is None:
-        raise UserError(f"there is no checkpoint in {folder}: remove it to train again")
-    return TrainedRun(config, images, task, checkpoint.state.params)
 
 
 def _read(path: Path, config: Config) -> dict[str, Measurement] | None:

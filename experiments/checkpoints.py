@@ -43,7 +43,6 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
-
     def __enter__(self) -> "Checkpoints":
         return self
 

@@ -11,50 +11,76 @@ from absl import flags
 from experiments.errors import RunFailedError, UserError
 from experiments.stopping import Stopped
 
-# A flag defined through a function below belongs to the command that called it.
-flags.disclaim_key_flags()
-
 _HELP = {"--help", "-help", "-h", "--helpfull"}
 
 
-def define_positive_integer(
-    name: str, default: int | None, text: str, largest: int = 2**31 - 1
-) -> Any:
-    """Defines a flag that takes a whole number from 1 on."""
-    return flags.DEFINE_integer(name, default, text, lower_bound=1, upper_bound=largest)
+class Flags:
+    """The flags of one command, in the order of their definition.
 
+    Each command has its own, so that one process can import several commands. What a method
+    returns holds the flag's `value` after parsing.
+    """
 
-def define_positive_float(name: str, default: float | None, text: str) -> Any:
-    """Defines a flag that takes a number above 0 that float32 can hold."""
-    holder = flags.DEFINE_float(name, default, text)
-    flags.register_validator(
-        name,
-        lambda value: value is None or 1e-37 <= value <= 1e38,
-        message="must be a finite number above 0, from 1e-37 to 1e38",
-    )
-    return holder
+    def __init__(self) -> None:
+        self.values = flags.FlagValues()
 
+    def string(self, name: str, default: str | None, text: str) -> Any:
+        """Defines a flag that takes any text."""
+        return flags.DEFINE_string(name, default, text, flag_values=self.values)
 
-def define_choice(name: str, default: str, choices: Sequence[str], text: str) -> Any:
-    """Defines a flag that takes one of several words."""
-    # absl's own enum flag breaks long lists of choices within their words in --help.
-    listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
-    holder = flags.DEFINE_string(name, default, f"{text}: {listed}")
-    flags.register_validator(
-        name, lambda value: value in choices, message=f"must be one of {', '.join(choices)}"
-    )
-    return holder
+    def strings(self, name: str, default: Sequence[str] | None, text: str) -> Any:
+        """Defines a flag that takes texts with commas between them."""
+        return flags.DEFINE_list(name, default, text, flag_values=self.values)
 
+    def switch(self, name: str, text: str) -> Any:
+        """Defines a flag that is off unless given."""
+        return flags.DEFINE_bool(name, False, text, flag_values=self.values)
 
-def define_train_per_class(name: str, default: str, text: str) -> Any:
-    """Defines a flag that takes a whole number from 1 on, or `all`."""
-    holder = flags.DEFINE_string(name, default, text)
-    flags.register_validator(
-        name,
-        is_train_per_class,
-        message="must be a whole number from 1 on, or 'all'",
-    )
-    return holder
+    def integer(
+        self,
+        name: str,
+        default: int | None,
+        text: str,
+        smallest: int = 1,
+        largest: int = 2**31 - 1,
+    ) -> Any:
+        """Defines a flag that takes a whole number in a range."""
+        return flags.DEFINE_integer(
+            name,
+            default,
+            text,
+            lower_bound=smallest,
+            upper_bound=largest,
+            flag_values=self.values,
+        )
+
+    def positive_float(self, name: str, default: float | None, text: str) -> Any:
+        """Defines a flag that takes a number above 0 that float32 can hold."""
+        holder = flags.DEFINE_float(name, default, text, flag_values=self.values)
+        self._check(
+            name,
+            lambda value: value is None or 1e-37 <= value <= 1e38,
+            "must be a finite number above 0, from 1e-37 to 1e38",
+        )
+        return holder
+
+    def choice(self, name: str, default: str, choices: Sequence[str], text: str) -> Any:
+        """Defines a flag that takes one of several words."""
+        # absl's own enum flag breaks long lists of choices within their words in --help.
+        listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        holder = self.string(name, default, f"{text}: {listed}")
+        self._check(name, lambda value: value in choices, f"must be one of {', '.join(choices)}")
+        return holder
+
+    def train_per_class(self) -> Any:
+        """Defines `--train_per_class`, which takes a whole number from 1 on, or `all`."""
+        name = "train_per_class"
+        holder = self.string(name, "100", "training images of each class, or 'all'")
+        self._check(name, is_train_per_class, "must be a whole number from 1 on, or 'all'")
+        return holder
+
+    def _check(self, name: str, is_right: Callable[[Any], bool], message: str) -> None:
+        flags.register_validator(name, is_right, message, flag_values=self.values)
 
 
 def is_train_per_class(value: str) -> bool:
@@ -65,29 +91,34 @@ def is_train_per_class(value: str) -> bool:
 
 
 def per_class(value: str) -> int | None:
-    """The number that a flag of `define_train_per_class` stands for, None for `all`."""
+    """The number that a `--train_per_class` stands for, None for `all`."""
     return None if value == "all" else int(value)
 
 
-def run(main: Callable[[], None], description: str) -> NoReturn:
+def run(main: Callable[[], None], own: Flags, description: str) -> NoReturn:
     """Parses the flags, runs a command and exits.
 
     Exit codes: 0 success, 1 a run that failed, 2 a mistake of the user's, 130 Ctrl-C, 143 SIGTERM.
 
     Args:
-        main: the command; it reads the flags it defined.
+        main: the command.
+        own: the flags it reads.
         description: what `--help` says first.
     """
-    sys.exit(exit_code(main, description, sys.argv))
+    sys.exit(exit_code(main, own, description, sys.argv))
 
 
-def exit_code(main: Callable[[], None], description: str, arguments: Sequence[str]) -> int:
+def exit_code(
+    main: Callable[[], None], own: Flags, description: str, arguments: Sequence[str]
+) -> int:
     """What `run` exits with."""
     try:
         if _HELP.intersection(arguments[1:]):
-            print(f"{description}\n\nFlags:\n{flags.FLAGS.main_module_help()}")
+            print(f"{description}\n\nFlags:\n\n{_help(own)}")
             return 0
-        _parse(arguments)
+        rest = own.values(list(arguments))
+        if len(rest) > 1:
+            raise UserError(f"unexpected argument {rest[1]!r}: flags are written --name=value")
         main()
     except (UserError, flags.Error) as error:
         return _fail(2, f"error: {error}")
@@ -107,10 +138,10 @@ def use_compilation_cache() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
-def _parse(arguments: Sequence[str]) -> None:
-    rest = flags.FLAGS(list(arguments))
-    if len(rest) > 1:
-        raise UserError(f"unexpected argument {rest[1]!r}: flags are written --name=value")
+def _help(own: Flags) -> str:
+    # Without the lines that name the files in which flags are defined.
+    lines = own.values.get_help(include_special_flags=False).splitlines()
+    return "\n".join(line for line in lines if line.startswith(" "))
 
 
 def _fail(code: int, message: str) -> int:

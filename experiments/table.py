@@ -3,22 +3,22 @@
 import sys
 from pathlib import Path
 
-from absl import flags
-
 from experiments import command, data_flags
 from experiments.config import NETWORKS, method_names
 from experiments.errors import RunFailedError, UserError
 
-flags.adopt_module_key_flags(data_flags)
-
-_MODELS = flags.DEFINE_list("models", None, "methods to compare (default: all)")
-_NETWORK = flags.DEFINE_enum("network", "lenet", NETWORKS, "network to train them with")
-_TRAIN_PER_CLASS = flags.DEFINE_list(
+FLAGS = command.Flags()
+_MODELS = FLAGS.strings("models", None, "methods to compare (default: all)")
+_NETWORK = FLAGS.choice("network", "lenet", NETWORKS, "network to train them with")
+_DATA = data_flags.define(FLAGS)
+_TRAIN_PER_CLASS = FLAGS.strings(
     "train_per_class", ["100"], "training images of each class, such as 100,500,all"
 )
-_NUM_SEEDS = command.define_positive_integer("num_seeds", 5, "models of each method", largest=10000)
-_NUM_EPOCHS = command.define_positive_integer("num_epochs", 200, "passes over the training set")
-_SAVEDIR = flags.DEFINE_string("savedir", "results/table", "folder of the table and its runs")
+_NUM_SEEDS = FLAGS.integer(
+    "num_seeds", 5, "models of each method, with seeds from 0 on", largest=1000
+)
+_NUM_EPOCHS = FLAGS.integer("num_epochs", 200, "passes over the training set")
+_SAVEDIR = FLAGS.string("savedir", "results/table", "folder of the table and its runs")
 
 
 def main() -> None:
@@ -42,9 +42,9 @@ def main() -> None:
     failures: list[str] = []
     for size in dict.fromkeys(_TRAIN_PER_CLASS.value):
         dataset = data.load(
-            data_flags.DATASET.value,
-            mnist_path=data_flags.MNIST_PATH.value,
-            data_dir=data_flags.DATA_DIR.value,
+            _DATA.dataset.value,
+            mnist_path=_DATA.mnist_path.value,
+            data_dir=_DATA.data_dir.value,
             train_per_class=command.per_class(size),
         )
         print(f"data: {dataset.note}", flush=True)
@@ -75,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, FLAGS, __doc__)

@@ -1,8 +1,6 @@
 """The rows of the table of methods: trained, tuned on validation data, compared and written."""
 
-import csv
 import dataclasses
-import io
 import itertools
 import json
 import math
@@ -18,7 +16,8 @@ from experiments.config import Config
 from experiments.data import Dataset
 from experiments.files import write_text
 from experiments.published import ORIGINAL_CODE_1K, PAPER_1K, REPRODUCTION
-from experiments.statistics import mean_and_half_width, paired_difference
+from experiments.reports import cell, line, means, to_csv
+from experiments.statistics import paired_difference
 
 BASELINE = "softmax"
 
@@ -85,7 +84,7 @@ def make_row(
             data_fingerprint=data.fingerprint(dataset),
         )
         name = ",".join([model, *(f"{name}={value}" for name, value in settings.items())])
-        summary = run.train(config, dataset, folder / name, resume=True)
+        summary = run.train_missing(config, dataset, folder / name)
         rows.append(Row(model, settings, summary, _validation_error(folder / name)))
     return min(rows, key=lambda row: row.validation_error_percent)
 
@@ -117,11 +116,7 @@ def describe(row: Row) -> str:
 def write(rows: Sequence[Row], savedir: Path) -> None:
     """Writes `table.csv`, `table.md` and `table.png`."""
     records = [_record(row, _baseline(row, rows)) for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, records[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    write_text(savedir / "table.csv", text.getvalue())
+    write_text(savedir / "table.csv", to_csv(records))
     write_text(savedir / "table.md", to_markdown(records))
     plots.table(records, savedir / "table.png")
 
@@ -143,9 +138,8 @@ def _record(row: Row, baseline: Row | None) -> dict[str, Any]:
         "num_seeds": len(summary["seeds"]),
         "chosen": " ".join(f"{name}={value:g}" for name, value in row.settings.items()),
     }
-    for name in ("error_percent", "nll", "ece_percent", "brier"):
-        mean, half_width = mean_and_half_width(summary[f"test_{name}"])
-        record |= {name: mean, f"{name}_half_width": half_width}
+    names = ("error_percent", "nll", "ece_percent", "brier")
+    record |= means({name: summary[f"test_{name}"] for name in names})
     nothing = (math.nan, math.nan, math.nan)
     is_compared = baseline is not None and baseline.model != row.model
     difference, half_width, p_value = (
@@ -189,24 +183,17 @@ def to_markdown(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _markdown_row(record: Mapping[str, Any]) -> str:
-    def number(name: str, digits: int = 2, sign: str = "") -> str:
-        value, half_width = record[name], record.get(f"{name}_half_width", math.nan)
-        if math.isnan(value):
-            return ""
-        spread = "" if math.isnan(half_width) else f" ± {half_width:.{digits}f}"
-        return f"{value:{sign}.{digits}f}{spread}"
-
     p_value = record["p_value"]
     cells = (
         f"`{record['method']}`",
         record["chosen"].replace("_", " ").replace("=", " "),
-        number("error_percent"),
-        number("difference", sign="+"),
+        cell(record, "error_percent"),
+        cell(record, "difference", sign="+"),
         "" if math.isnan(p_value) else f"{p_value:.1g}",
-        number("nll", 3),
-        number("ece_percent"),
-        number("brier", 3),
-        number("paper"),
-        number("reproduction"),
+        cell(record, "nll", 3),
+        cell(record, "ece_percent"),
+        cell(record, "brier", 3),
+        cell(record, "paper"),
+        cell(record, "reproduction"),
     )
-    return f"| {' | '.join(cells)} |"
+    return line(cells)

@@ -61,9 +61,18 @@ def load(savedir: Path, mnist_path: str | None = None) -> TrainedRun:
     )
     if data.fingerprint(dataset) != config.data_fingerprint:
         raise UserError(f"the run in {savedir} was trained on other data: pass its --mnist_path")
+    return restore(config, dataset, savedir)
+
+
+def restore(config: Config, dataset: Dataset, savedir: Path) -> TrainedRun:
+    """Loads the newest checkpoint of a run of that configuration and data.
+
+    Raises:
+        UserError: there is no checkpoint, or none is whole.
+    """
     task = training.make_task(config, len(dataset.train.labels))
     with Checkpoints(savedir / "checkpoints") as checkpoints:
         checkpoint = checkpoints.restore(training.abstract_states(task, config.seeds), warn=print)
     if checkpoint is None:
-        raise UserError(f"there is no checkpoint in {savedir}: train first")
+        raise UserError(f"there is no checkpoint in {savedir}: remove it to train again")
     return TrainedRun(config, dataset, task, checkpoint.state.params)

@@ -5,10 +5,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
-from absl import flags
 from absl.testing import flagsaver
 
 from experiments import command, mnist
@@ -25,12 +25,17 @@ class Outcome(NamedTuple):
 Runner = Callable[..., Outcome]
 
 
-def run_here(capfd: pytest.CaptureFixture[str], *arguments: str) -> Outcome:
-    """Runs the command in this process, with the flags it would have in one of its own."""
+def run_here(
+    capfd: pytest.CaptureFixture[str], *arguments: str, module: ModuleType = mnist
+) -> Outcome:
+    """Runs a command in this process, with the flags it would have in one of its own."""
     capfd.readouterr()
-    with flagsaver.flagsaver():
-        flags.FLAGS.unparse_flags()
-        code = command.exit_code(mnist.main, mnist.__doc__ or "", ["mnist", *arguments])
+    own: command.Flags = module.FLAGS
+    before = flagsaver.save_flag_values(own.values)
+    try:
+        code = command.exit_code(module.main, own, module.__doc__ or "", ["command", *arguments])
+    finally:
+        flagsaver.restore_flag_values(before, own.values)
     return Outcome(code, *capfd.readouterr())
 
 

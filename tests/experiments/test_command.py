@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import pytest
-from absl import flags
 
 from dropmax_jax import METHODS
 from dropmax_jax.networks import NETWORKS
@@ -66,9 +65,7 @@ IMPOSSIBLE = [
 
 
 @pytest.fixture
-def refused(
-    in_tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., str]:
+def refused(in_tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs the command; returns the line of a mistake that left no trace."""
 
     def run(*arguments: str) -> str:
@@ -99,8 +96,7 @@ class TestHelp:
             assert default in stdout
 
     def test_lists_the_flags_that_there_are(self) -> None:
-        own = {flag.name for flag in flags.FLAGS.get_flags_for_module(mnist.__name__)}
-        assert own == set(FLAGS)
+        assert set(mnist.FLAGS.values) == set(FLAGS)
 
     def test_methods_and_networks_are_those_of_the_library(self) -> None:
         assert sorted(config.method_names()) == sorted(METHODS)
@@ -217,18 +213,14 @@ class TestData:
     def test_a_batch_larger_than_the_data(
         self, refused: Callable[..., str], mnist_folder: Path
     ) -> None:
-        message = refused(
-            f"--mnist_path={mnist_folder}", "--train_per_class=2", "--batch_size=21"
-        )
+        message = refused(f"--mnist_path={mnist_folder}", "--train_per_class=2", "--batch_size=21")
         assert "--batch_size=21 is larger than the training set of 20 images" in message
 
     def test_a_batch_that_devices_cannot_share(
         self, refused: Callable[..., str], mnist_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(jax, "device_count", lambda: 4)
-        message = refused(
-            f"--mnist_path={mnist_folder}", "--train_per_class=2", "--batch_size=10"
-        )
+        message = refused(f"--mnist_path={mnist_folder}", "--train_per_class=2", "--batch_size=10")
         assert "--batch_size=10 is not divisible by the 4 devices" in message
         assert "multiple of 4" in message
 

@@ -10,7 +10,8 @@ import pytest
 
 from dropmax_jax import METHODS, Heads
 from dropmax_jax.networks import NETWORKS
-from experiments import data, run, training
+from experiments import config as config_module
+from experiments import data, evaluation, run, training
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.split import Split
@@ -23,6 +24,7 @@ from tests.experiments.tiny import Steps, largest_difference, seen
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adds the network `tiny`."""
     monkeypatch.setitem(NETWORKS, "tiny", tiny.Tiny)
+    monkeypatch.setattr(config_module, "NETWORKS", tuple(NETWORKS))
 
 
 def some(split: Split, count: int) -> Split:
@@ -95,10 +97,10 @@ class TestDevices:
         found = flat(on_devices(devices, mnist_folder)[model][what])
         np.testing.assert_allclose(found, wanted, rtol=1e-5 if what == "first step" else 1e-4)
 
-    def test_give_the_same_with_lenet(self, mnist_folder: Path, small_data: Dataset) -> None:
+    def test_give_the_same_with_lenet(self, mnist_folder: Path) -> None:
         images = data.load(mnist_path=mnist_folder, train_per_class=30).train
         wanted = numbers.first_epoch("dropmax", "lenet", images)
-        found = on_devices(2, mnist_folder, "lenet")["lenet"]
+        found = on_devices(2, mnist_folder)["lenet"]
         for name in ("first step", "first epoch"):
             np.testing.assert_allclose(flat(found[name]), flat(wanted[name]), rtol=1e-4)
 
@@ -161,7 +163,7 @@ def numpy_adam(
     params: dict[str, np.ndarray], gradients: list[dict[str, np.ndarray]], rates: list[float]
 ) -> dict[str, np.ndarray]:
     """Kingma and Ba 2015, algorithm 1, with L2 decay in the gradient of what is decayed."""
-    params = {name: value.astype(np.float64) for name, value in params.items()}
+    params = {name: np.asarray(value, np.float64) for name, value in params.items()}
     first = {name: np.zeros_like(value) for name, value in params.items()}
     second = {name: np.zeros_like(value) for name, value in params.items()}
     for count, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), 1):
@@ -223,21 +225,23 @@ class TestOptimizer:
     def test_rate_falls_tenfold_after_each_third(self, num_steps: int) -> None:
         rates = rates_of(num_steps)
         wanted = np.repeat([1.0, 0.1, 0.01], num_steps // 3)
-        np.testing.assert_allclose(rates, wanted, rtol=1e-5)
+        np.testing.assert_allclose(rates, wanted, rtol=1e-4)
 
     @pytest.mark.parametrize("num_steps", [1, 2, 4, 5, 7, 2000])
     def test_rate_of_steps_that_are_no_thirds_ends_at_a_hundredth(self, num_steps: int) -> None:
         rates = rates_of(num_steps)
-        assert np.all(np.diff(rates) <= 0)
-        np.testing.assert_allclose(rates[-1], 0.01, rtol=1e-5)
-        counts = [np.isclose(rates, rate).sum() for rate in (1.0, 0.1, 0.01)]
+        assert np.all(np.diff(rates) < 1e-4)
+        np.testing.assert_allclose(rates[-1], 0.01, rtol=1e-4)
+        counts = [np.isclose(rates, rate, rtol=1e-3).sum() for rate in (1.0, 0.1, 0.01)]
         assert all(abs(count - num_steps / 3) < 1 for count in counts)
 
     @pytest.mark.parametrize("network", ["lenet", "cnn"])
     def test_decays_all_but_the_mask_heads(self, network: str) -> None:
         task = training.make_task(Config("dropmax", network=network), 200)
         params = jax.eval_shape(lambda: training.initial_state(task, jnp.int32(0)).params)
-        decayed = {name for name, is_decayed in by_name(training.is_decayed(params)).items() if is_decayed}
+        decayed = {
+            name for name, is_decayed in by_name(training.is_decayed(params)).items() if is_decayed
+        }
         others = {name for name in by_name(params) if name not in decayed}
         assert len(decayed) == 8
         assert {name.split("'")[5] for name in others} == {"prior_logits", "label_logits"}
@@ -302,14 +306,16 @@ class TestEveryMethod:
     def test_trains_tests_and_tells_finite_numbers(
         self, model: str, small_data: Dataset, tmp_path: Path
     ) -> None:
-        config = Config(model, network="tiny", batch_size=8, num_epochs=6, seeds=(0, 1))
+        config = Config(
+            model, network="tiny", batch_size=8, num_epochs=6, learning_rate=1e-2, seeds=(0, 1)
+        )
         config = config.on(small_data.name, data.fingerprint(small_data))
         summary = run.train(config, small_data, tmp_path, save_every=2)
         lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
         # JSON knows no NaN.
         entries = [json.loads(line, parse_constant=pytest.fail) for line in lines]
         losses = np.array([entry["train_loss"] for entry in entries])
-        assert np.all(losses[-1] < losses[0])
+        assert np.all(losses[-1] < losses[0] - 0.1)
         terms = entries[0].keys() - {
             "epoch",
             "seconds",
@@ -322,7 +328,7 @@ class TestEveryMethod:
                 assert len(entry[name]) == 2
             if terms:
                 total = sum(np.array(entry[name]) for name in terms)
-                np.testing.assert_allclose(total, entry["train_loss"], rtol=1e-4)
+                np.testing.assert_allclose(total, entry["train_loss"], rtol=1e-4, atol=1e-5)
         (tmp_path / "summary.json").unlink()
         assert run.test(config, small_data, tmp_path) == summary
         assert np.all(np.array(summary["test_error_percent"]) < 80)
@@ -369,11 +375,7 @@ def test_dropmax_learns_real_digits() -> None:
     config = Config("dropmax", batch_size=50, num_epochs=12)
     task = training.make_task(config, 1000)
     params = Steps(task, dataset.train).epochs(12)[-1].params
-    from experiments import evaluation
-
-    figures = evaluation.evaluate(
-        task, params, jnp.array([0]), dataset.validation, dataset.test
-    )
+    figures = evaluation.evaluate(task, params, jnp.array([0]), dataset.validation, dataset.test)
     assert float(figures.error_percent[0]) < 12
     assert float(figures.nll[0]) < 0.5
 

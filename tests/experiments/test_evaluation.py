@@ -1,0 +1,228 @@
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dropmax_jax import METHODS, Heads, Method, metrics
+from dropmax_jax.networks import NETWORKS
+from experiments import config as config_module
+from experiments import evaluation, training
+from experiments.config import Config
+from experiments.data import Dataset
+from experiments.split import Split
+from experiments.training import Task
+from tests.experiments import tiny
+from tests.experiments.numbers import flat, on_devices
+
+SEEDS = jnp.array([0, 1], jnp.int32)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adds the network `tiny`."""
+    monkeypatch.setitem(NETWORKS, "tiny", tiny.Tiny)
+    monkeypatch.setattr(config_module, "NETWORKS", tuple(NETWORKS))
+
+
+def task_of(model: str = "dropmax", method: Method | None = None) -> Task:
+    task = training.make_task(Config(model, network="tiny", batch_size=8), 200)
+    parts = (task.network, task.optimizer, task.settings, task.batch_size, task.num_train)
+    return task if method is None else Task(method, *parts)
+
+
+def params_of(task: Task) -> Any:
+    """Initial parameters of two seeds."""
+    return jax.tree.map(np.asarray, training.initial_states(task, SEEDS).params)
+
+
+def plain_heads(task: Task, params: Any, images: np.ndarray) -> Heads:
+    """The network applied to all images at once, seed by seed."""
+    pixels = jnp.asarray(images, jnp.float32)[..., None] / 255
+    of_seeds = [
+        task.network.apply(jax.tree.map(lambda leaf, seed=seed: leaf[seed], params), pixels)
+        for seed in range(len(SEEDS))
+    ]
+    heads: Heads = jax.tree.map(lambda *heads: np.stack(heads), *of_seeds)
+    return heads
+
+
+def predicted(task: Task, params: Any, images: Split, num_samples: int = 0) -> Heads:
+    predict = evaluation.predictor(task, num_samples)
+    return predict(training.replicate(params), SEEDS, evaluation.on_devices(images))
+
+
+def some(split: Split, count: int) -> Split:
+    return Split(split.images[:count], split.labels[:count])
+
+
+class TestPredictor:
+    @pytest.mark.parametrize("count", [1, 199, 1000])
+    def test_gives_what_the_network_gives(self, small_data: Dataset, count: int) -> None:
+        task = task_of()
+        params, images = params_of(task), some(small_data.validation, count)
+        heads = predicted(task, params, images)
+        wanted = plain_heads(task, params, images.images)
+        for head, one in zip(heads, wanted, strict=True):
+            assert head.shape == (2, count, 10)
+            np.testing.assert_allclose(head, one, atol=1e-5)
+
+    def test_more_images_than_one_part(
+        self, small_data: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In parts of 64 the same as in one, whatever fills up the last."""
+        task = task_of()
+        params = params_of(task)
+        whole = predicted(task, params, small_data.test)
+        monkeypatch.setattr(evaluation, "_PART", 64)
+        monkeypatch.setattr(evaluation, "_BATCHES", 4)
+        images = evaluation.on_devices(small_data.test)
+        assert [part.shape for part in images.parts] == [(1, 4, 16, 28, 28)] * 4
+        parts = predicted(task, params, small_data.test)
+        for one, other in zip(whole, parts, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+    def test_samples_do_not_depend_on_parts(
+        self, small_data: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The noise of dropout belongs to an image, not to its place in a part."""
+        task = task_of("mc_dropout")
+        params = params_of(task)
+        whole = predicted(task, params, small_data.test, 3).logits
+        assert whole.shape == (3, 2, 200, 10)
+        monkeypatch.setattr(evaluation, "_PART", 64)
+        monkeypatch.setattr(evaluation, "_BATCHES", 4)
+        # Another number, since compiled programs are kept for a task and a number of samples.
+        other = task_of("mc_dropout")
+        np.testing.assert_allclose(
+            predicted(other, params, small_data.test, 3).logits, whole, atol=1e-6
+        )
+
+    def test_samples_differ_by_sample_seed_and_image(self, small_data: Dataset) -> None:
+        task = task_of("mc_dropout")
+        one_seed = jax.tree.map(lambda leaf: leaf[:1], params_of(task))
+        params = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), one_seed)
+        equal = Split(np.repeat(small_data.test.images[:1], 5, 0), np.zeros(5, np.int32))
+        logits = np.asarray(predicted(task, params, equal, 4).logits)
+        assert len(np.unique(logits[..., 0])) > 30
+        # Without dropout there is nothing to differ.
+        assert len(np.unique(np.asarray(predicted(task, params, equal).logits)[..., 0])) == 1
+
+    def test_mean_of_samples_nears_the_prediction_without_dropout(
+        self, small_data: Dataset
+    ) -> None:
+        """Dropout keeps the features' mean, and the heads are linear in them."""
+        task = task_of("mc_dropout")
+        params, images = params_of(task), some(small_data.test, 20)
+        samples = np.asarray(predicted(task, params, images, 400).logits)
+        error = samples.std(0) / np.sqrt(400)
+        difference = np.abs(samples.mean(0) - plain_heads(task, params, images.images).logits)
+        assert np.all(difference < 6 * error + 1e-6)
+        assert np.all(error > 0)
+
+    @pytest.mark.parametrize("devices", [2, 4, 8])
+    @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
+    def test_gives_the_same_on_any_number_of_devices(
+        self, devices: int, model: str, mnist_folder: Path
+    ) -> None:
+        """After an epoch of training on them; of mc_dropout, samples."""
+        wanted = flat(on_devices(1, mnist_folder)[model]["logits"])
+        found = flat(on_devices(devices, mnist_folder)[model]["logits"])
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def figures_of(log_probs: Any, labels: np.ndarray) -> np.ndarray:
+    """Error, NLL, ECE and Brier score of each seed, `[4, seeds]`."""
+    of_seeds = [
+        [
+            100 * metrics.error_rate(one, labels),
+            metrics.nll(one, labels),
+            100 * metrics.expected_calibration_error(one, labels),
+            metrics.brier(one, labels),
+        ]
+        for one in log_probs
+    ]
+    return np.array(of_seeds).T
+
+
+class TestEvaluate:
+    @pytest.mark.parametrize(
+        "model", [name for name, method in METHODS.items() if not method.num_samples]
+    )
+    def test_figures_are_those_of_the_plain_network(self, model: str, small_data: Dataset) -> None:
+        task = task_of(model)
+        params = params_of(task)
+        found = evaluation.evaluate(task, params, SEEDS, small_data.validation, small_data.test)
+        heads = plain_heads(task, params, small_data.test.images)
+        validation = plain_heads(task, params, small_data.validation.images)
+        log_probs = []
+        for seed in range(2):
+            fitted = None
+            if task.method.fit is not None:
+                fitted = task.method.fit(
+                    of_seed(validation, seed), jnp.asarray(small_data.validation.labels)
+                )
+            log_probs.append(task.method.log_probs(of_seed(heads, seed), fitted))
+        np.testing.assert_allclose(
+            np.array(found), figures_of(log_probs, small_data.test.labels), rtol=1e-4, atol=1e-4
+        )
+
+    def test_what_is_fitted_is_fitted_on_the_validation_set_of_each_seed(
+        self, small_data: Dataset
+    ) -> None:
+        """The fit is the mean of the logits and of the labels, and is all that is predicted."""
+
+        def fit(heads: Heads, labels: jax.Array) -> Any:
+            return {"logits": heads.logits.mean(0), "label": labels.mean()}
+
+        def log_probs(heads: Heads, fitted: Any) -> jax.Array:
+            shifted = fitted["logits"] * (1 + fitted["label"])
+            return jax.nn.log_softmax(jnp.broadcast_to(shifted, heads.logits.shape))
+
+        softmax = METHODS["softmax"]
+        method = Method(heads=("logits",), loss=softmax.loss, log_probs=log_probs, fit=fit)
+        task = task_of("softmax", method)
+        params = params_of(task)
+        labelled_3 = Split(small_data.validation.images, np.full(1000, 3, np.int32))
+        found = evaluation.evaluate(task, params, SEEDS, labelled_3, small_data.test)
+        means = plain_heads(task, params, labelled_3.images).logits.mean(1)
+        wanted = [jnp.tile(jax.nn.log_softmax(4 * mean), (200, 1)) for mean in means]
+        np.testing.assert_allclose(
+            np.array(found), figures_of(wanted, small_data.test.labels), rtol=1e-4, atol=1e-4
+        )
+        assert found.nll[0] != found.nll[1]
+
+    def test_samples_are_averaged_as_probabilities(self, small_data: Dataset) -> None:
+        softmax = METHODS["softmax"]
+        method = Method(
+            heads=("logits",),
+            loss=softmax.loss,
+            log_probs=softmax.log_probs,
+            dropout_rate=0.5,
+            num_samples=3,
+        )
+        task = task_of("mc_dropout", method)
+        params = jax.tree.map(lambda leaf: 5 * leaf, params_of(task))
+        found = evaluation.evaluate(task, params, SEEDS, small_data.validation, small_data.test)
+        logits = np.asarray(predicted(task, params, small_data.test, 3).logits, np.float64)
+        probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        wanted = figures_of(jnp.log(probs.mean(0)), small_data.test.labels)
+        np.testing.assert_allclose(np.array(found), wanted, rtol=1e-4, atol=1e-4)
+        # Which is not the mean of the logits.
+        other = figures_of(jax.nn.log_softmax(logits.mean(0)), small_data.test.labels)
+        assert np.all(np.abs(other[1] - wanted[1]) > 0.01)
+
+    def test_figures_have_one_number_a_seed(self, small_data: Dataset) -> None:
+        log_probs = jnp.log(jnp.full((3, 200, 10), 0.1))
+        found = evaluation.figures(log_probs, small_data.test.labels)
+        np.testing.assert_allclose(found.error_percent, [90] * 3, rtol=1e-6)
+        np.testing.assert_allclose(found.nll, [np.log(10)] * 3, rtol=1e-6)
+        np.testing.assert_allclose(found.ece_percent, [0] * 3, atol=1e-4)
+        np.testing.assert_allclose(found.brier, [0.9] * 3, rtol=1e-5)
+
+
+def of_seed(heads: Heads, seed: int) -> Heads:
+    one: Heads = jax.tree.map(lambda head: jnp.asarray(head[seed]), heads)
+    return one

@@ -1,0 +1,100 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from experiments import plots
+
+
+def history(terms: dict[str, list[float]], epochs: int = 30) -> list[dict[str, Any]]:
+    return [
+        {
+            "epoch": epoch,
+            "train_loss": [2.0 / epoch, 4.0 / epoch],
+            **{name: [value / epoch for value in values] for name, values in terms.items()},
+            "train_error_percent": [50 / epoch, 70 / epoch],
+            "validation_error_percent": [60 / epoch, 80 / epoch],
+            "seconds": 0.1,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that would have been saved."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def curves(axes: Any) -> dict[str, np.ndarray]:
+    assert list(axes.lines[0].get_xdata()) == list(range(1, len(axes.lines[0].get_xdata()) + 1))
+    return {line.get_label(): np.asarray(line.get_ydata()) for line in axes.lines}
+
+
+def test_learning_curves_show_means_and_every_term(drawn: list[Figure]) -> None:
+    entries = history({"cross_entropy": [1.0, 3.0], "kl_divergence": [1.0, 1.0]})
+    plots.learning_curves(entries, "a title", Path("none.png"))
+    (figure,) = drawn
+    assert figure.get_suptitle() == "a title"
+    losses, errors = figure.axes
+    epochs = np.arange(1, 31)
+    shown = curves(losses)
+    assert set(shown) == {"loss", "cross entropy", "kl divergence"}
+    np.testing.assert_allclose(shown["loss"], 3 / epochs)
+    np.testing.assert_allclose(shown["cross entropy"], 2 / epochs)
+    shown = curves(errors)
+    np.testing.assert_allclose(shown["training"], 60 / epochs)
+    np.testing.assert_allclose(shown["validation"], 70 / epochs)
+    # The band of the seeds.
+    band = losses.collections[0].get_paths()[0].get_extents()
+    np.testing.assert_allclose([band.y0, band.y1], [2 / 30, 4])
+
+
+def test_a_single_term_is_the_loss_itself(drawn: list[Figure]) -> None:
+    plots.learning_curves(history({"cross_entropy": [2.0, 4.0]}), "", Path("none.png"))
+    assert set(curves(drawn[0].axes[0])) == {"loss"}
+
+
+def test_the_first_epochs_do_not_flatten_the_errors(drawn: list[Figure]) -> None:
+    plots.learning_curves(history({}, 100), "", Path("none.png"))
+    low, high = drawn[0].axes[1].get_ylim()
+    assert low == 0
+    # Of the eleventh epoch's, 80 / 11.
+    assert 80 / 11 < high < 15
+
+
+def test_numbers_of_a_single_seed_are_curves_too(tmp_path: Path) -> None:
+    entries = [
+        {name: value[0] if isinstance(value, list) else value for name, value in entry.items()}
+        for entry in history({}, 1)
+    ]
+    plots.learning_curves(entries, "", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_errors_of_zero_have_a_scale(drawn: list[Figure]) -> None:
+    entries = [{**entry, "validation_error_percent": [0.0, 0.0]} for entry in history({}, 2)]
+    plots.learning_curves(entries, "", Path("none.png"))
+    assert drawn[0].axes[1].get_ylim() == (0, 1)
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"old")
+
+    def savefig(figure: Figure, file: Path, **_: object) -> None:
+        file.write_bytes(b"half")
+        raise RuntimeError
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    with pytest.raises(RuntimeError):
+        plots.save(Figure(), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,147 @@
+import os
+import pty
+import re
+import signal
+import sys
+import threading
+from typing import TextIO
+
+import pytest
+
+from experiments import progress
+from experiments.progress import Progress
+from experiments.stopping import Stopped, stop_request
+
+
+class Clock:
+    """A clock that tests turn."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+class TestWithoutTerminal:
+    def test_a_line_now_and_then(self, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+        with Progress("dropmax, lenet", 0, 100, 10) as shown:
+            for step in range(10, 101, 10):
+                clock.now += 8
+                shown.epoch_done(step // 10, 1.5 / step, 100 / step)
+                shown.steps_done(step)
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        # Every third time, when more than 20 seconds have gone.
+        assert captured.err.splitlines() == [
+            f"dropmax, lenet: epoch {epoch}/10, loss {0.15 / epoch:.4f}, "
+            f"validation error {10 / epoch:.2f} %, 1.2 steps/s, {80 - 8 * epoch} s left"
+            for epoch in (3, 6, 9)
+        ]
+
+    def test_nothing_before_the_first_epoch(
+        self, clock: Clock, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with Progress("name", 0, 100, 10) as shown:
+            clock.now += 1000
+            shown.steps_done(5)
+        assert capsys.readouterr() == ("", "")
+
+    def test_speed_of_a_resumed_run_counts_its_own_steps(
+        self, clock: Clock, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with Progress("name", 900, 1000, 10) as shown:
+            clock.now += 25
+            shown.epoch_done(10, 1.0, 1.0)
+            shown.steps_done(950)
+        assert capsys.readouterr().err.endswith("2.0 steps/s, 25 s left\n")
+
+    def test_warnings_are_said_at_once(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with Progress("name", 0, 1, 1) as shown:
+            shown.say("something is wrong")
+        assert capsys.readouterr() == ("", "name: something is wrong\n")
+
+
+def all_written(primary: int) -> str:
+    """What was written to a terminal whose other side is closed."""
+    chunks = []
+    try:
+        while chunk := os.read(primary, 4096):
+            chunks.append(chunk)
+    except OSError:
+        pass
+    finally:
+        os.close(primary)
+    return b"".join(chunks).decode()
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    primary, secondary = pty.openpty()
+    terminal: TextIO
+    with os.fdopen(secondary, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with Progress("dropmax, lenet", 40, 100, 10) as shown:
+            shown.say("something is wrong")
+            shown.epoch_done(5, 0.25, 3.5)
+            shown.steps_done(50)
+            shown.epoch_done(10, 0.125, 2.5)
+            shown.steps_done(100)
+    text = all_written(primary)
+    assert "dropmax, lenet: something is wrong\r\n" in text
+    last = text.rstrip().rsplit("\r", 1)[-1]
+    for part in (
+        "dropmax, lenet: 100%",
+        "100/100",
+        "step/s",
+        "epoch 10/10, loss 0.1250, validation error 2.50 %",
+    ):
+        assert part in last
+    # A resumed run's bar begins where the run was.
+    assert re.search(r" 40%\|", text)
+
+
+class TestStopRequest:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_first_signal_is_a_wish_and_handlers_come_back(self, number: signal.Signals) -> None:
+        before = signal.getsignal(number)
+        with stop_request() as request:
+            assert request.signal_number is None
+            assert signal.getsignal(number) is not before
+            signal.raise_signal(number)
+            assert request.signal_number == number
+            assert signal.getsignal(number) is before
+        assert signal.getsignal(number) is before
+
+    def test_second_ctrl_c_interrupts(self) -> None:
+        with pytest.raises(KeyboardInterrupt), stop_request():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    def test_handlers_come_back_after_an_error(self) -> None:
+        before = signal.getsignal(signal.SIGINT)
+        with pytest.raises(RuntimeError), stop_request():
+            raise RuntimeError
+        assert signal.getsignal(signal.SIGINT) is before
+
+    def test_in_another_thread_there_is_no_wish(self) -> None:
+        wishes = []
+
+        def work() -> None:
+            with stop_request() as request:
+                wishes.append(request.signal_number)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert wishes == [None]
+
+    def test_exit_code_is_that_of_shells(self) -> None:
+        assert Stopped(signal.SIGTERM, "").exit_code == 143
+        assert Stopped(signal.SIGINT, "").exit_code == 130

@@ -1,0 +1,167 @@
+"""The table of methods: tuning, comparison, failures, and what it writes."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments import data, run, table, table_rows
+from experiments.config import Config
+from experiments.errors import RunFailedError
+from tests.experiments.runner import run_here
+
+# By setting: validation error and test errors of two seeds. Test errors would choose otherwise.
+FIGURES = {
+    "softmax": (5.0, [5.0, 5.4]),
+    "class_dropout,retain_probability=0.2": (4.0, [4.0, 4.2]),
+    "class_dropout,retain_probability=0.4": (3.0, [4.5, 4.9]),
+    "class_dropout,retain_probability=0.6": (6.0, [3.0, 3.2]),
+    "dropmax": (3.5, [3.4, 3.6]),
+}
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Puts the figures above in the place of training; gives the folders asked for."""
+    folders: list[Path] = []
+
+    def train(config: Config, data: data.Dataset, savedir: Path, **_: Any) -> dict[str, Any]:
+        folders.append(savedir)
+        if savedir.name == "sparsemax":
+            raise RunFailedError("the loss is not finite")
+        validation, errors = FIGURES[savedir.name]
+        savedir.mkdir(parents=True, exist_ok=True)
+        entry = {"epoch": 1, "validation_error_percent": [validation - 1, validation + 1]}
+        (savedir / "metrics.jsonl").write_text(json.dumps(entry) + "\n")
+        return {
+            "model": config.model,
+            "network": config.network,
+            "dataset": config.dataset,
+            "num_train": len(data.train.labels),
+            "seeds": list(config.seeds),
+            "test_error_percent": errors,
+            "test_nll": [0.1, 0.2],
+            "test_ece_percent": [1.0, 2.0],
+            "test_brier": [0.01, 0.02],
+            "train_seconds": 1.0,
+        }
+
+    monkeypatch.setattr(run, "train", train)
+    return folders
+
+
+def run_table(
+    capfd: pytest.CaptureFixture[str], mnist_folder: Path, savedir: Path, *more: str
+) -> tuple[int, str, str]:
+    return run_here(
+        capfd,
+        f"--mnist_path={mnist_folder}",
+        f"--savedir={savedir}",
+        "--train_per_class=20",
+        "--num_seeds=2",
+        *more,
+        module=table,
+    )
+
+
+def read_table(savedir: Path) -> dict[str, dict[str, str]]:
+    with (savedir / "table.csv").open() as file:
+        return {row["method"]: row for row in csv.DictReader(file)}
+
+
+def test_validation_chooses_and_softmax_is_compared(
+    capfd: pytest.CaptureFixture[str], trained: list[Path], mnist_folder: Path, tmp_path: Path
+) -> None:
+    models = "--models=dropmax,class_dropout,softmax"
+    code, stdout, _ = run_table(capfd, mnist_folder, tmp_path, models)
+    assert code == 0
+    assert len(trained) == len(set(trained)) == 5
+    rows = read_table(tmp_path)
+    # In the order of METHODS, whatever the order of the flag.
+    assert list(rows) == ["softmax", "class_dropout", "dropmax"]
+    assert rows["class_dropout"]["chosen"] == "retain_probability=0.4"
+    assert float(rows["class_dropout"]["error_percent"]) == pytest.approx(4.7)
+    difference = np.subtract(FIGURES["dropmax"][1], FIGURES["softmax"][1])
+    assert float(rows["dropmax"]["difference"]) == pytest.approx(difference.mean())
+    expected = stats.ttest_1samp(difference, 0)
+    assert float(rows["dropmax"]["p_value"]) == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval(0.95)
+    half_width = float(rows["dropmax"]["difference_half_width"])
+    assert half_width == pytest.approx((interval.high - interval.low) / 2)
+    assert rows["softmax"]["difference"] == "nan"
+    markdown = (tmp_path / "table.md").read_text()
+    assert markdown in stdout
+    assert "| `dropmax` |  | 3.50 ± " in markdown
+    assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_row_that_fails_is_told_and_does_not_lose_the_others(
+    capfd: pytest.CaptureFixture[str], trained: list[Path], mnist_folder: Path, tmp_path: Path
+) -> None:
+    models = "--models=softmax,sparsemax,dropmax"
+    code, _, stderr = run_table(capfd, mnist_folder, tmp_path, models)
+    assert code == 1
+    assert "sparsemax (20 a class): the loss is not finite" in stderr
+    assert list(read_table(tmp_path)) == ["softmax", "dropmax"]
+
+
+def test_published_figures_stand_only_beside_their_training_set(tmp_path: Path) -> None:
+    def row(num_train: int) -> table_rows.Row:
+        summary = {
+            "network": "cnn",
+            "dataset": "mnist",
+            "num_train": num_train,
+            "seeds": [0, 1],
+            "train_seconds": 1.0,
+            **{
+                f"test_{name}": [1.0, 2.0]
+                for name in ("error_percent", "nll", "ece_percent", "brier")
+            },
+        }
+        return table_rows.Row("dropmax", {}, summary, 1.0)
+
+    table_rows.write([row(size) for size in (200, 1_000, 5_000, 59_000)], tmp_path)
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["paper"] for row in rows] == ["nan", "5.32", "nan", "nan"]
+    assert [row["reproduction"] for row in rows] == ["nan", "3.04", "1.36", "0.56"]
+    # Without a softmax there is nothing to compare with.
+    assert {row["p_value"] for row in rows} == {"nan"}
+
+
+def test_real_runs_are_skipped_when_done(
+    capfd: pytest.CaptureFixture[str], mnist_folder: Path, tmp_path: Path
+) -> None:
+    arguments = ("--models=softmax", "--num_epochs=1")
+    assert run_table(capfd, mnist_folder, tmp_path, *arguments)[0] == 0
+    checkpoints = tmp_path / "lenet" / "20" / "softmax" / "checkpoints"
+    before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*")}
+    first = read_table(tmp_path)
+    assert run_table(capfd, mnist_folder, tmp_path, *arguments)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*")} == before
+    assert read_table(tmp_path) == first
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--models=softmax,dropmx", "unknown method 'dropmx'"),
+        ("--train_per_class=100,0", "--train_per_class=0"),
+        ("--train_per_class=100,some", "--train_per_class=some"),
+        ("--num_seeds=0", "num_seeds"),
+        ("--network=resnet", "network"),
+    ],
+)
+def test_bad_flags(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, argument: str, message: str
+) -> None:
+    savedir = tmp_path / "table"
+    outcome = run_here(capfd, f"--savedir={savedir}", argument, module=table)
+    assert outcome.code == 2
+    assert message in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not savedir.exists()
