@@ -18,6 +18,8 @@ from jax import Array, lax
 
 # Which output of a 2x2 pooling window had the maximum, in row-major order; _DEAD where relu is 0.
 _DEAD = 4
+# What the windows of a part of a batch may take.
+_CACHED_BYTES = 3_000_000
 
 
 @jax.custom_vjp
@@ -193,7 +195,45 @@ def _block(image: Array, block: int) -> Array:
     return tiles.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // side, width // side, -1)
 
 
+def _num_chunks(images: Array, kernel: Array) -> int:
+    """In how many parts to take a batch, so that the windows of a part fit into the caches."""
+    batch, (size, block) = len(images), (kernel.shape[0], _block_size(images, kernel))
+    windows = jax.eval_shape(functools.partial(_windows, kernel_size=size, block=block), images)
+    fitting = -(-windows.size * windows.dtype.itemsize // _CACHED_BYTES)
+    return next((chunks for chunks in range(fitting, batch) if batch % chunks == 0), batch)
+
+
+def _split(array: Array, chunks: int) -> Array:
+    return array.reshape(chunks, -1, *array.shape[1:])
+
+
+def _join(array: Array) -> Array:
+    return array.reshape(-1, *array.shape[2:])
+
+
 def _forward_blocked(images: Array, kernel: Array, bias: Array) -> tuple[Array, Array]:
+    def chunk(images: Array) -> tuple[Array, Array]:
+        return _forward_chunk(images, kernel, bias)
+
+    pooled, winner = lax.map(chunk, _split(images, _num_chunks(images, kernel)))
+    return _join(pooled), _join(winner)
+
+
+def _backward_blocked(
+    images: Array, kernel: Array, winner: Array, gradient: Array
+) -> tuple[Array, Array]:
+    def chunk(total: Array, parts: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        images, winner, gradient = parts
+        images_gradient, kernel_gradient = _backward_chunk(images, kernel, winner, gradient)
+        return total + kernel_gradient, images_gradient
+
+    chunks = _num_chunks(images, kernel)
+    parts = _split(images, chunks), _split(winner, chunks), _split(gradient, chunks)
+    kernel_gradient, images_gradient = lax.scan(chunk, jnp.zeros_like(kernel), parts)
+    return _join(images_gradient), kernel_gradient
+
+
+def _forward_chunk(images: Array, kernel: Array, bias: Array) -> tuple[Array, Array]:
     block, features = _block_size(images, kernel), kernel.shape[-1]
     outputs = _windows(images, kernel.shape[0], block) @ _block_kernel(kernel, block)
     phases = jnp.split(outputs, 4, -1)
@@ -201,7 +241,7 @@ def _forward_blocked(images: Array, kernel: Array, bias: Array) -> tuple[Array, 
     return _unblock(pooled, block, features), _unblock(winner, block, features)
 
 
-def _backward_blocked(
+def _backward_chunk(
     images: Array, kernel: Array, winner: Array, gradient: Array
 ) -> tuple[Array, Array]:
     block = _block_size(images, kernel)

@@ -77,6 +77,20 @@ def test_native_and_blocked_agree(shape: tuple[int, ...]) -> None:
     )
 
 
+@pytest.mark.parametrize("batch", [24, 23])
+def test_a_large_batch_is_taken_in_parts(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, kernel, bias = inputs_of((batch, 12, 12, 2), 3)
+    whole, vjp = jax.vjp(conv_relu_pool, images, kernel, bias)
+    assert convolution._num_chunks(images, kernel) == 1
+    window_bytes = 16 * 72 * 4
+    monkeypatch.setattr(convolution, "_CACHED_BYTES", 7 * window_bytes)
+    # The fewest parts that fit and are of one size.
+    assert convolution._num_chunks(images, kernel) == {24: 4, 23: 23}[batch]
+    parts, vjp_of_parts = jax.vjp(conv_relu_pool, images, kernel, bias)
+    chex.assert_trees_all_close(parts, whole, rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(vjp_of_parts(whole), vjp(whole), rtol=1e-4, atol=1e-4)
+
+
 def test_first_of_equal_maxima_gets_the_gradient_once() -> None:
     # A blank image ties everywhere: a gradient that counts each tie would be four times as large.
     images, kernel, bias = jnp.zeros((1, 8, 8, 1)), jnp.ones((5, 5, 1, 1)), jnp.ones(1)

@@ -1,16 +1,20 @@
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
+from experiments import checkpoints as checkpoints_module
 from experiments.checkpoints import Checkpoint, Checkpoints, digest
-from experiments.errors import UserError
+from experiments.errors import RunFailedError, UserError
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -61,11 +65,42 @@ def test_a_state_comes_back_bit_for_bit(folder: Path) -> None:
     assert warnings == []
     leaves, wanted = jax.tree.leaves(found.state), jax.tree.leaves(checkpoint(2).state)
     assert [leaf.dtype for leaf in leaves] == [leaf.dtype for leaf in wanted]
-    assert jax.tree.structure(found.state) == jax.tree.structure(checkpoint(2).state)
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(LIKE)]
+    found_leaves = jax.tree_util.tree_leaves_with_path(found.state)
+    assert [jax.tree_util.keystr(path) for path, _ in found_leaves] == names
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert restored(tmp_path / "checkpoints") == (None, [])
+
+
+def test_a_state_that_cannot_be_saved_is_told_of_and_the_others_stay(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise ValueError("RESOURCE_EXHAUSTED: no space left\nand more")
+
+    with Checkpoints(folder) as checkpoints:
+        monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+        with pytest.raises(RunFailedError) as caught:
+            checkpoints.save(checkpoint(3))
+    assert str(caught.value) == (
+        f"cannot save the checkpoint of step 3 in {folder}: RESOURCE_EXHAUSTED: no space left"
+    )
+    found, _ = restored(folder)
+    assert found is not None
+    assert same(found, checkpoint(2))
+
+
+def test_only_orbaxs_late_callbacks_are_silenced(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
+    checkpoints_module._silence_late_callbacks.__wrapped__()
+    for message in ("Event loop is closed", "something else"):
+        sys.unraisablehook(SimpleNamespace(exc_value=RuntimeError(message)))  # type: ignore[arg-type]
+    assert list(map(str, told)) == ["something else"]
 
 
 def test_only_the_newest_three_are_kept(tmp_path: Path) -> None:
@@ -153,7 +188,7 @@ def test_all_damaged_is_an_error_and_removes_nothing(folder: Path) -> None:
         for path in files_of(folder / step):
             truncate(path)
     before = files_of(folder)
-    with pytest.raises(UserError, match="no checkpoint in .* is whole: pass --overwrite"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: pass --overwrite"):
         restored(folder)
     assert files_of(folder) == before
 

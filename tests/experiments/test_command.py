@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 import time
@@ -425,14 +426,14 @@ def test_what_is_raised_becomes_a_line_and_an_exit_code(
     def main() -> None:
         raise raised
 
-    assert command.exit_code(main, "", ["command"]) == code
+    assert command.exit_code(main, command.Flags(), "", ["command"]) == code
     assert capsys.readouterr().err == f"{line}\n"
 
 
 def test_run_exits_with_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["command"])
     with pytest.raises(SystemExit) as caught:
-        command.run(lambda: None, "")
+        command.run(lambda: None, command.Flags(), "")
     assert caught.value.code == 0
 
 
@@ -440,12 +441,12 @@ def test_compiled_programs_are_kept_in_the_cache_folder(monkeypatch: pytest.Monk
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     command.use_compilation_cache()
-    assert command.os.environ["JAX_COMPILATION_CACHE_DIR"] == "/cache/dropmax_jax"
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/cache/dropmax_jax"
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
     command.use_compilation_cache()
-    assert command.os.environ["JAX_COMPILATION_CACHE_DIR"] == "/mine"
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/mine"
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/user")
     command.use_compilation_cache()
-    assert command.os.environ["JAX_COMPILATION_CACHE_DIR"] == "/home/user/.cache/dropmax_jax"
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/home/user/.cache/dropmax_jax"

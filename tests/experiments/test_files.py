@@ -29,9 +29,14 @@ class TestReplacing:
     def test_keeps_the_old_content_after_an_error(self, tmp_path: Path) -> None:
         path = tmp_path / "file"
         write_text(path, "old")
-        with pytest.raises(RuntimeError), replacing(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
+
+        def fail() -> None:
+            with replacing(path) as temporary:
+                temporary.write_text("half")
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            fail()
         assert path.read_text() == "old"
         assert list(tmp_path.iterdir()) == [path]
 

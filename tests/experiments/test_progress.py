@@ -3,6 +3,7 @@ import pty
 import re
 import signal
 import sys
+import termios
 import threading
 from typing import TextIO
 
@@ -84,6 +85,7 @@ def all_written(primary: int) -> str:
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     primary, secondary = pty.openpty()
+    termios.tcsetwinsize(secondary, (24, 160))
     terminal: TextIO
     with os.fdopen(secondary, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
@@ -120,9 +122,10 @@ class TestStopRequest:
         assert signal.getsignal(number) is before
 
     def test_second_ctrl_c_interrupts(self) -> None:
-        with pytest.raises(KeyboardInterrupt), stop_request():
+        with stop_request():
             signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
 
     def test_handlers_come_back_after_an_error(self) -> None:
         before = signal.getsignal(signal.SIGINT)

@@ -73,8 +73,7 @@ def numbers_of(folder: Path, config: Config, dataset: Dataset) -> dict[str, Any]
 
 def newest(folder: Path, config: Config, dataset: Dataset) -> Checkpoint:
     task = training.make_task(config, len(dataset.train.labels))
-    seeds = np.asarray(config.seeds, np.int32)
-    like = jax.eval_shape(lambda: training.initial_states(task, seeds))
+    like = training.abstract_states(task, config.seeds)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         found = checkpoints.restore(like, pytest.fail)
     assert found is not None
@@ -374,7 +373,7 @@ class TestInterrupted:
         self, finished_run: Path, small_data: Dataset, tmp_path: Path
     ) -> None:
         """SIGTERM, then SIGINT, then SIGKILL; each time it is resumed, at last to the end."""
-        folder, epochs = tmp_path / "run", 24
+        folder, epochs = tmp_path / "run", 16
         config = dataclasses.replace(
             read_config(finished_run / "config.json"), num_epochs=epochs, seeds=(0,)
         )
@@ -567,8 +566,10 @@ class TestDamagedCheckpoint:
     def test_none_is_an_error_when_testing(
         self, dropmax_config: Config, small_data: Dataset, folder: Path
     ) -> None:
+        with pytest.raises(UserError, match=r"no run in .*: train one first"):
+            run.test(dropmax_config, small_data, folder / "none")
         shutil.rmtree(folder / "checkpoints")
-        with pytest.raises(UserError, match="no checkpoint in .*: train first"):
+        with pytest.raises(UserError, match=r"no checkpoint in .*: train first"):
             run.test(dropmax_config, small_data, folder)
 
 

@@ -151,7 +151,7 @@ class TestNoise:
         equal = Split(np.full((8, 28, 28), 200, np.uint8), np.zeros(8, np.int32))
         config = Config(model, network="tiny", batch_size=4, num_epochs=3, learning_rate=1e-30)
         steps = Steps(training.make_task(config, 8), equal)
-        losses = []
+        losses: list[float] = []
         for step in range(1, 7):
             total = float(steps(step).totals["cross_entropy"][0])
             # Totals are sums over an epoch of two steps.
@@ -289,9 +289,9 @@ class TestNetworks:
         for name, method in METHODS.items():
             lenet = training.make_network(Config(name, network="lenet"))
             cnn = training.make_network(Config(name, network="cnn"))
-            assert lenet.heads == cnn.heads == method.heads  # type: ignore[attr-defined]
-            assert lenet.dropout_rate == method.dropout_rate  # type: ignore[attr-defined]
-            assert cnn.dropout_rate == (method.dropout_rate or 0.5)  # type: ignore[attr-defined]
+            assert lenet.heads == cnn.heads == method.heads
+            assert lenet.dropout_rate == method.dropout_rate
+            assert cnn.dropout_rate == (method.dropout_rate or 0.5)
 
     def test_pixels_are_from_zero_to_one(self) -> None:
         pixels = training.to_pixels(jnp.asarray([[[0, 51], [102, 255]]], jnp.uint8))
