@@ -1,10 +1,8 @@
-"""A run's checkpoints: orbax writes them whole or not at all, a digest tells damage."""
+"""A run's checkpoints: orbax writes them whole or not at all, digests tell damage."""
 
-import functools
 import hashlib
 import json
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +12,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.errors import RunFailedError, UserError
+from experiments.files import write_json
 
 _KEPT = 3
+_FILE_DIGESTS = "sha256.json"
 
 
 class Checkpoint(NamedTuple):
@@ -65,8 +65,10 @@ class Checkpoints:
         parts = ocp.args.Composite(
             state=ocp.args.StandardSave(checkpoint.state), about=ocp.args.JsonSave(about)
         )
+        folder = self._folder(checkpoint.step)
         try:
             self._manager.save(checkpoint.step, args=parts, force=True)
+            write_json(folder / _FILE_DIGESTS, _file_digests(folder))
         except Exception as error:  # orbax raises many kinds
             raise RunFailedError(
                 f"cannot save the checkpoint of step {checkpoint.step} in "
@@ -85,7 +87,6 @@ class Checkpoints:
         Raises:
             UserError: there are checkpoints, but none is whole.
         """
-        _silence_late_callbacks()
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
@@ -103,7 +104,11 @@ class Checkpoints:
             )
         return None
 
+    def _folder(self, step: int) -> Path:
+        return Path(self._manager.directory) / str(step)
+
     def _restore_step(self, step: int, like: Any) -> Checkpoint:
+        _check_files(self._folder(step))
         template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
         restored = self._manager.restore(
             step,
@@ -130,19 +135,29 @@ def digest(state: Any) -> str:
     return total.hexdigest()
 
 
-@functools.cache
-def _silence_late_callbacks() -> None:
-    """Keeps tracebacks of orbax's threads off the screen.
+def _check_files(folder: Path) -> None:
+    """Raises ValueError if a file of a checkpoint is not what was written.
 
-    Of a damaged checkpoint, they still tell of it after orbax has closed what would hear them.
+    Before orbax reads them: what it meets in damaged files, its threads tell on the screen.
     """
-    before = sys.unraisablehook
+    if not (folder / _FILE_DIGESTS).exists():
+        # The run was killed before it could write them; the digests within still tell damage.
+        return
+    found = _file_digests(folder)
+    for name, wanted in json.loads((folder / _FILE_DIGESTS).read_bytes()).items():
+        if name not in found:
+            raise ValueError(f"{name} is missing")
+        if found[name] != wanted:
+            raise ValueError(f"{name} has changed")
 
-    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
 
-    sys.unraisablehook = hook
+def _file_digests(folder: Path) -> dict[str, str]:
+    """A hash of each file of a checkpoint, by its path in the checkpoint's folder."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != _FILE_DIGESTS
+    }
 
 
 def _text_digest(values: Any) -> str:

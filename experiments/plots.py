@@ -51,7 +51,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path
         curve(losses, name, name.replace("_", " "))
     losses.set(xlabel="epoch", ylabel="training loss (nats)")
     losses.grid(alpha=0.3)
-    losses.legend()
+    losses.legend(loc="center right")
     curve(errors, "train_error_percent", "training")
     curve(errors, "validation_error_percent", "validation")
     # The first epochs, near chance, would flatten all that follows.

@@ -60,11 +60,13 @@ def run_apart(*arguments: str, devices: int = 1, cwd: Path = ROOT) -> Outcome:
 
 def environment(devices: int) -> dict[str, str]:
     """Variables for a process that sees so many virtual CPU devices."""
+    xla_flags = os.environ.get("XLA_FLAGS", "")
     return {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        # Compiled with the same options as here, programs give the same bits.
+        "XLA_FLAGS": f"{xla_flags} --xla_force_host_platform_device_count={devices}",
     }
 
 

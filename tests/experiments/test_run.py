@@ -438,6 +438,7 @@ class TestKilledBetweenTwoWrites:
         [
             "experiments.run.write_text",
             "experiments.checkpoints.Checkpoints.save",
+            "experiments.checkpoints.write_json",
             "experiments.tensorboard.write_events",
             "experiments.plots.learning_curves",
             "experiments.run.write_json",
