@@ -1,0 +1,34 @@
+"""What the README shows works, and is what CI runs."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_example_runs() -> None:
+    (example,) = blocks("python")
+    names: dict[str, object] = {}
+    exec(example, names)
+    assert getattr(names["log_probs"], "shape", None) == (100, 10)
+    assert names["gradients"].keys() == {"hidden", "out"}  # type: ignore[attr-defined]
+
+
+def test_quick_start_is_two_lines_and_ci_runs_the_second() -> None:
+    main_job, tests = (block.strip() for block in blocks("sh")[:2])
+    assert "\n" not in main_job + tests
+    assert main_job.endswith("-m experiments.mnist --model=dropmax")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert tests.rpartition("/")[2] in script
+    for file in re.findall(r"-r (\S+)", tests):
+        assert f"-r {file}" in script
+
+
+def test_files_it_links_to_exist() -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
