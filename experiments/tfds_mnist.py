@@ -26,7 +26,7 @@ from experiments import idx
 from experiments.errors import UserError
 from experiments.split import NUM_CLASSES, Split
 
-_INSTALL = "pip install 'tensorflow-datasets>=4.9.9' array-record importlib-resources"
+_INSTALL = "pip install 'tensorflow-datasets>=4.9.10' array-record importlib-resources"
 
 
 class UnavailableError(UserError):

@@ -5,9 +5,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments import data, run
+from dropmax_jax.networks import NETWORKS
+from experiments import config, data, run
 from experiments.config import Config
 from tests.experiments.fake_mnist import write_mnist
+from tests.experiments.tiny import Tiny
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,6 +51,17 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adds the network `tiny`, which compiles at once."""
+    add_tiny(monkeypatch)
+
+
+def add_tiny(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(NETWORKS, "tiny", Tiny)
+    patch.setattr(config, "NETWORKS", tuple(NETWORKS))
 
 
 @pytest.fixture(autouse=True)

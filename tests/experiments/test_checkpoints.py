@@ -18,7 +18,10 @@ def checkpoint(step: int) -> Checkpoint:
     rng = np.random.default_rng(step)
     state = {
         "weights": rng.normal(size=(3, 4)).astype(np.float32),
-        "nested": (rng.integers(0, 9, 5).astype(np.int32), {"scalar": np.float32(step)}),
+        "nested": (
+            rng.integers(0, 9, 5).astype(np.int32),
+            {"scalar": np.asarray(step, np.float32)},
+        ),
         "low": np.asarray(jnp.asarray(rng.normal(size=4), jnp.bfloat16)),
     }
     return Checkpoint(step, state, {"history": [{"epoch": 1, "loss": 0.1 * step}], "seconds": 0.5})

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from dropmax_jax import METHODS, Heads, Method, metrics
-from dropmax_jax.networks import NETWORKS
-from experiments import config as config_module
 from experiments import evaluation, training
 from experiments.config import Config
 from experiments.data import Dataset
@@ -17,14 +15,9 @@ from experiments.training import Task
 from tests.experiments import tiny
 from tests.experiments.numbers import flat, on_devices
 
+pytestmark = pytest.mark.usefixtures("_tiny")
+
 SEEDS = jnp.array([0, 1], jnp.int32)
-
-
-@pytest.fixture(autouse=True)
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adds the network `tiny`."""
-    monkeypatch.setitem(NETWORKS, "tiny", tiny.Tiny)
-    monkeypatch.setattr(config_module, "NETWORKS", tuple(NETWORKS))
 
 
 def task_of(model: str = "dropmax", method: Method | None = None) -> Task:

@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import struct
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import data, run, training
+from experiments import data, evaluation, run, training
 from experiments.checkpoints import Checkpoint, Checkpoints, digest
 from experiments.config import Config, read_config
 from experiments.data import Dataset
@@ -24,6 +25,7 @@ from experiments.errors import RunFailedError, UserError
 from experiments.files import locked_folder
 from experiments.stopping import Stopped, StopRequest
 from tests.experiments import runner
+from tests.experiments.conftest import add_tiny
 
 STEPS_PER_EPOCH = 25
 
@@ -47,6 +49,23 @@ def dropmax_run(
     """A finished run that nothing interrupted; not to be changed."""
     folder = tmp_path_factory.mktemp("dropmax") / "run"
     run.train(dropmax_config, small_data, folder, save_every=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config(dropmax_config: Config) -> Config:
+    return dataclasses.replace(dropmax_config, network="tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    tiny_config: Config, small_data: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """As `dropmax_run`, of a network that compiles at once."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        add_tiny(patch)
+        run.train(tiny_config, small_data, folder, save_every=1)
     return folder
 
 
@@ -167,6 +186,25 @@ class TestFiles:
             np.testing.assert_allclose(
                 entry["train_loss"], sum(np.array(entry[term]) for term in terms), rtol=1e-5
             )
+
+    def test_errors_are_parts_of_the_images(self, folder: Path, small_data: Dataset) -> None:
+        """In percent: of the 200 seen in an epoch, and of the 1,000 after it by its parameters."""
+        config, entries = read_config(folder / "config.json"), metrics_of(folder)
+        for entry in entries:
+            errors = np.array(entry["train_error_percent"]) * 2
+            np.testing.assert_allclose(errors, errors.round(), atol=1e-3)
+        assert np.all(np.array(entries[0]["train_error_percent"]) > 20)
+        task = training.make_task(config, 200)
+        validation = small_data.validation
+        figures = evaluation.evaluate(
+            task,
+            newest(folder, config, small_data).state.params,
+            np.asarray(config.seeds, np.int32),
+            validation,
+            validation,
+        )
+        found = np.atleast_1d(entries[-1]["validation_error_percent"])
+        np.testing.assert_allclose(found, figures.error_percent, rtol=1e-5)
 
     def test_summary_has_what_was_promised(self, folder: Path) -> None:
         config, summary = read_config(folder / "config.json"), summary_of(folder)
@@ -343,11 +381,12 @@ class TestInterrupted:
         assert set(events_of(tmp_path)["train_loss"]) == {1, 2, 3, 4}
         assert_no_leftovers(tmp_path)
 
+    @pytest.mark.usefixtures("_tiny")
     @pytest.mark.parametrize("look", [16, 17, 41, 91])
     def test_one_stop_one_resumption(
         self,
-        dropmax_config: Config,
-        dropmax_run: Path,
+        tiny_config: Config,
+        tiny_run: Path,
         small_data: Dataset,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
@@ -356,17 +395,17 @@ class TestInterrupted:
         """Steps 25 (an epoch's end), 26, 50 (a checkpoint's step) and 100 (the last, too late)."""
         with stopping_at_look(monkeypatch, look):
             if look == 91:
-                run.train(dropmax_config, small_data, tmp_path, save_every=2)
+                run.train(tiny_config, small_data, tmp_path, save_every=2)
             else:
                 with pytest.raises(Stopped, match=f"step {look + 9} of 100"):
-                    run.train(dropmax_config, small_data, tmp_path, save_every=2)
+                    run.train(tiny_config, small_data, tmp_path, save_every=2)
                 checkpoints = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
                 assert max(checkpoints) == look + 9
-        run.train(dropmax_config, small_data, tmp_path, save_every=2, resume=True)
-        assert numbers_of(tmp_path, dropmax_config, small_data) == numbers_of(
-            dropmax_run, dropmax_config, small_data
+        run.train(tiny_config, small_data, tmp_path, save_every=2, resume=True)
+        assert numbers_of(tmp_path, tiny_config, small_data) == numbers_of(
+            tiny_run, tiny_config, small_data
         )
-        assert events_of(tmp_path).keys() == events_of(dropmax_run).keys()
+        assert events_of(tmp_path).keys() == events_of(tiny_run).keys()
         assert set(events_of(tmp_path)["train_loss"]) == {1, 2, 3, 4}
 
     def test_signals_to_a_process_stop_it_with_its_state_saved(
@@ -430,6 +469,7 @@ def assert_no_leftovers(folder: Path) -> None:
     assert hidden <= {".lock"}
 
 
+@pytest.mark.usefixtures("_tiny")
 class TestKilledBetweenTwoWrites:
     """An exception at any of the writes stands for a kill there."""
 
@@ -446,8 +486,8 @@ class TestKilledBetweenTwoWrites:
     )
     def test_resuming_makes_up_for_it(
         self,
-        dropmax_config: Config,
-        dropmax_run: Path,
+        tiny_config: Config,
+        tiny_run: Path,
         small_data: Dataset,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
@@ -456,28 +496,24 @@ class TestKilledBetweenTwoWrites:
         class Killed(BaseException):
             pass
 
-        calls = []
+        original, calls = pkgutil.resolve_name(where), 0
+        # A run draws only once, at its end.
+        fatal_call = 1 if where.endswith("learning_curves") else 2
 
-        def kill(*_: object, **__: object) -> None:
-            raise Killed
+        def killed(*arguments: Any, **named: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == fatal_call:
+                raise Killed
+            return original(*arguments, **named)
 
-        module, name = where.rsplit(".", 1)
-        import pkgutil
-
-        original = getattr(pkgutil.resolve_name(module), name)
-
-        def second_time_killed(*arguments: Any, **named: Any) -> Any:
-            calls.append(arguments)
-            return kill() if len(calls) == 2 else original(*arguments, **named)
-
-        once = where.endswith("learning_curves")
-        monkeypatch.setattr(where, kill if once else second_time_killed)
-        with pytest.raises(Killed):
-            run.train(dropmax_config, small_data, tmp_path, save_every=1)
-        monkeypatch.undo()
-        run.train(dropmax_config, small_data, tmp_path, save_every=1, resume=True)
-        assert numbers_of(tmp_path, dropmax_config, small_data) == numbers_of(
-            dropmax_run, dropmax_config, small_data
+        with monkeypatch.context() as patch:
+            patch.setattr(where, killed)
+            with pytest.raises(Killed):
+                run.train(tiny_config, small_data, tmp_path, save_every=1)
+        run.train(tiny_config, small_data, tmp_path, save_every=1, resume=True)
+        assert numbers_of(tmp_path, tiny_config, small_data) == numbers_of(
+            tiny_run, tiny_config, small_data
         )
         assert set(events_of(tmp_path)["train_loss"]) == {1, 2, 3, 4}
         assert (tmp_path / "learning_curves.png").exists()
@@ -535,6 +571,8 @@ class TestDamagedCheckpoint:
             "dropmax, lenet: the checkpoint of step 100",
             "dropmax, lenet: the checkpoint of step 75",
         ]
+        # Written in one file now, where they were in two.
+        assert set(events_of(folder)["train_loss"]) == {1, 2, 3, 4}
 
     def test_testing_tells_of_it_and_keeps_the_summary(
         self,

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from dropmax_jax import METHODS, Heads
-from dropmax_jax.networks import NETWORKS
-from experiments import config as config_module
 from experiments import data, evaluation, run, training
 from experiments.config import Config
 from experiments.data import Dataset
@@ -18,13 +16,6 @@ from experiments.split import Split
 from tests.experiments import numbers, tiny
 from tests.experiments.numbers import flat, on_devices
 from tests.experiments.tiny import Steps, largest_difference, seen
-
-
-@pytest.fixture
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adds the network `tiny`."""
-    monkeypatch.setitem(NETWORKS, "tiny", tiny.Tiny)
-    monkeypatch.setattr(config_module, "NETWORKS", tuple(NETWORKS))
 
 
 def some(split: Split, count: int) -> Split:
