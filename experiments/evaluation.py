@@ -11,6 +11,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from dropmax_jax import Heads, metrics
+from dropmax_jax.methods.mc_dropout import mean_log_probs
 from experiments.split import Split
 from experiments.training import (
     DEVICES,
@@ -130,7 +131,7 @@ def log_probs(task: Task, heads: Heads, fitted: Any = None) -> Array:
     over_seeds = jax.vmap(task.method.log_probs)
     if task.method.num_samples:
         samples = jax.vmap(over_seeds, (0, None))(heads, fitted)
-        return jax.nn.logsumexp(samples, 0) - jnp.log(len(samples))
+        return mean_log_probs(samples)
     return over_seeds(heads, fitted)
 
 
