@@ -78,7 +78,7 @@ def predictor(task: Task, num_samples: int = 0) -> Predictor:
     Returns:
         A function of the parameters (leaves `[devices, seeds, ...]`), the seeds `[seeds]` and an
         `EvaluationSet` of N images; it returns `Heads` of NumPy arrays `[seeds, N, K]`, or
-        `[num_samples, seeds, N, K]`.
+        `[seeds, num_samples, N, K]`.
     """
 
     def one_batch(params: Any, stream: Array, first: Array, images: Array) -> Heads:
@@ -101,8 +101,12 @@ def predictor(task: Task, num_samples: int = 0) -> Predictor:
 
     def every_seed(params: Any, seeds: Array, first: Array, batches: Array) -> Heads:
         first = first + lax.axis_index(DEVICES) * batches.shape[0] * batches.shape[1]
-        seeds_axis = 1 if num_samples else 0
-        heads = jax.vmap(one_seed, (0, 0, None, None), seeds_axis)(params, seeds, first, batches)
+
+        def in_turn(params_and_seed: tuple[Any, Array]) -> Heads:
+            return one_seed(*params_and_seed, first, batches)
+
+        # One model and many images keep a device busy.
+        heads = lax.map(in_turn, (params, seeds))
         return jax.tree.map(
             lambda head: lax.all_gather(head, DEVICES, axis=head.ndim - 2, tiled=True), heads
         )
@@ -125,14 +129,16 @@ def log_probs(task: Task, heads: Heads, fitted: Any = None) -> Array:
 
     Args:
         task: whose method to use.
-        heads: `[seeds, N, K]`; or `[samples, seeds, N, K]` where the method averages samples.
+        heads: `[seeds, N, K]`; or `[seeds, samples, N, K]` where the method averages samples.
         fitted: what `fit` returned.
     """
-    over_seeds = jax.vmap(task.method.log_probs)
-    if task.method.num_samples:
-        samples = jax.vmap(over_seeds, (0, None))(heads, fitted)
-        return mean_log_probs(samples)
-    return over_seeds(heads, fitted)
+
+    def one_seed(heads: Heads, fitted: Any) -> Array:
+        if task.method.num_samples:
+            return mean_log_probs(jax.vmap(task.method.log_probs, (0, None))(heads, fitted))
+        return task.method.log_probs(heads, fitted)
+
+    return jax.vmap(one_seed)(heads, fitted)
 
 
 def fit(

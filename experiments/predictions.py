@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dropmax_jax import METHODS, metrics
+from dropmax_jax import METHODS, Heads, metrics
 from dropmax_jax.methods.mc_dropout import mean_log_probs
 from experiments.split import Split
 from experiments.trained import TrainedRun
@@ -59,8 +59,9 @@ def mc_dropout(run: TrainedRun) -> Predictor:
 
     def predict(images: Split) -> dict[str, Predictions]:
         heads = run.heads(images, NUM_SAMPLES)
-        of_seed = [jax.tree.map(lambda head, i=i: head[:, i], heads) for i in range(len(run.seeds))]
-        return {"mc_dropout": _stack([_average(_softmax_log_probs(heads)) for heads in of_seed])}
+        return {
+            "mc_dropout": _stack([_average(_softmax_log_probs(each)) for each in _of_seeds(heads)])
+        }
 
     return predict
 
@@ -71,14 +72,13 @@ def dropmax(run: TrainedRun) -> Predictor:
 
     def predict(images: Split) -> dict[str, Predictions]:
         heads = run.heads(images)
-        of_seed = [jax.tree.map(lambda head, i=i: head[i], heads) for i in range(len(run.seeds))]
         keys = [seed_keys(int(seed)).evaluation for seed in run.seeds]
         return {
             "dropmax": Predictions(np.asarray(jax.vmap(method.log_probs)(heads))),
             "dropmax_monte_carlo": _stack(
                 [
-                    _average(_sample_dropmax(key, heads))
-                    for key, heads in zip(keys, of_seed, strict=True)
+                    _average(_sample_dropmax(key, each))
+                    for key, each in zip(keys, _of_seeds(heads), strict=True)
                 ]
             ),
         }
@@ -109,6 +109,10 @@ def _sample_dropmax(key: Array, heads: Any) -> Array:
 @jax.jit
 def _average(sampled_log_probs: Array) -> tuple[Array, Array]:
     return mean_log_probs(sampled_log_probs), metrics.mutual_information(sampled_log_probs)
+
+
+def _of_seeds(heads: Heads) -> list[Heads]:
+    return [jax.tree.map(lambda head, i=i: head[i], heads) for i in range(len(heads.logits))]
 
 
 def _stack(averages: list[tuple[Array, Array]]) -> Predictions:

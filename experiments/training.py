@@ -1,9 +1,10 @@
 """Training as pure functions: one step, the steps of an epoch, and these over seeds and devices.
 
-An epoch is one compiled program. Seeds are trained together by `vmap`; a batch is spread over the
-devices by `pmap`. Every random number is drawn from the seed, the step and the example's place in
-the global batch, so that the result depends neither on the number of devices, nor on how many
-seeds train together, nor on where a run was interrupted.
+An epoch is one compiled program. Seeds are trained together, by `vmap` where there are cores for
+all of them and in turn on CPU; a batch is spread over the devices by `pmap`. Every random number is
+drawn from the seed, the step and the example's place in the global batch, so that the result
+depends neither on the number of devices, nor on how many seeds train together, nor on where a run
+was interrupted.
 """
 
 import dataclasses
@@ -255,12 +256,11 @@ def pmapped_train_steps(task: Task) -> Callable[..., TrainState]:
         A pmapped function of the state (leaves `[devices, seeds, ...]`, donated), the seeds
         `[seeds]`, `start`, `stop`, and images and labels `[devices, N / devices, ...]`.
     """
-    return jax.pmap(
-        seeds_train_steps(task), DEVICES, in_axes=(0, None, None, None, 0, 0), donate_argnums=0
-    )
+    steps = seeds_train_steps(task, jax.default_backend())
+    return jax.pmap(steps, DEVICES, in_axes=(0, None, None, None, 0, 0), donate_argnums=0)
 
 
-def seeds_train_steps(task: Task) -> Callable[..., TrainState]:
+def seeds_train_steps(task: Task, platform: str) -> Callable[..., TrainState]:
     """`train_steps` over seeds: what `pmapped_train_steps` gives to every device."""
 
     def steps(
@@ -269,7 +269,15 @@ def seeds_train_steps(task: Task) -> Callable[..., TrainState]:
         def one_seed(state: TrainState, seed: Array) -> TrainState:
             return train_steps(task, state, seed, start, stop, images, labels)
 
-        return jax.vmap(one_seed)(state, seeds)
+        if platform != "cpu":
+            return jax.vmap(one_seed)(state, seeds)
+
+        # One model keeps a CPU's cores busy, and its arrays stay in their caches.
+        def in_turn(index: Array, state: TrainState) -> TrainState:
+            trained = one_seed(jax.tree.map(lambda leaf: leaf[index], state), seeds[index])
+            return jax.tree.map(lambda leaf, new: leaf.at[index].set(new), state, trained)
+
+        return lax.fori_loop(0, len(seeds), in_turn, state)
 
     return steps
 

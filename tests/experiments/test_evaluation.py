@@ -82,7 +82,7 @@ class TestPredictor:
         task = task_of("mc_dropout")
         params = params_of(task)
         whole = predicted(task, params, small_data.test, 3).logits
-        assert whole.shape == (3, 2, 200, 10)
+        assert whole.shape == (2, 3, 200, 10)
         monkeypatch.setattr(evaluation, "_PART", 64)
         monkeypatch.setattr(evaluation, "_BATCHES", 4)
         # Another number, since compiled programs are kept for a task and a number of samples.
@@ -108,8 +108,8 @@ class TestPredictor:
         task = task_of("mc_dropout")
         params, images = params_of(task), some(small_data.test, 20)
         samples = np.asarray(predicted(task, params, images, 400).logits)
-        error = samples.std(0) / np.sqrt(400)
-        difference = np.abs(samples.mean(0) - plain_heads(task, params, images.images).logits)
+        error = samples.std(1) / np.sqrt(400)
+        difference = np.abs(samples.mean(1) - plain_heads(task, params, images.images).logits)
         assert np.all(difference < 6 * error + 1e-6)
         assert np.all(error > 0)
 
@@ -199,10 +199,10 @@ class TestEvaluate:
         found = evaluation.evaluate(task, params, SEEDS, small_data.validation, small_data.test)
         logits = np.asarray(predicted(task, params, small_data.test, 3).logits, np.float64)
         probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-        wanted = figures_of(jnp.log(probs.mean(0)), small_data.test.labels)
+        wanted = figures_of(jnp.log(probs.mean(1)), small_data.test.labels)
         np.testing.assert_allclose(np.array(found), wanted, rtol=1e-4, atol=1e-4)
         # Which is not the mean of the logits.
-        other = figures_of(jax.nn.log_softmax(logits.mean(0)), small_data.test.labels)
+        other = figures_of(jax.nn.log_softmax(logits.mean(1)), small_data.test.labels)
         assert np.all(np.abs(other[1] - wanted[1]) > 0.01)
 
     def test_figures_have_one_number_a_seed(self, small_data: Dataset) -> None:
