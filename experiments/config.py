@@ -11,6 +11,7 @@ from experiments.errors import UserError
 from experiments.files import read_json
 
 NETWORKS = ("lenet", "cnn")
+PRECISIONS = ("float32", "bfloat16")
 DATASETS = ("auto", "mnist", "mnist_5k")
 
 
@@ -41,6 +42,8 @@ class Config:
         num_epochs: passes over the training set.
         learning_rate: of the first third of the steps; a tenth and a hundredth of it follow.
         seeds: one model is trained for each.
+        precision: of the network's computation, `float32` or `bfloat16`; parameters, heads and loss
+            are float32.
         settings: hyper-parameters of the method's loss that are not at their default.
         data_fingerprint: a hash of the training, validation and test sets.
     """
@@ -55,6 +58,7 @@ class Config:
     num_epochs: int = 200
     learning_rate: float = 1e-3
     seeds: tuple[int, ...] = (0,)
+    precision: str = "float32"
     settings: Mapping[str, float] = dataclasses.field(default_factory=dict)
     data_fingerprint: str = ""
 
@@ -120,6 +124,7 @@ _POSSIBLE: dict[str, Callable[[Any], bool]] = {
     "seeds": lambda seeds: (
         len(seeds) > 0 and all(isinstance(seed, int) and 0 <= seed < 2**31 for seed in seeds)
     ),
+    "precision": lambda value: value in PRECISIONS,
     "settings": lambda settings: (
         isinstance(settings, Mapping) and all(map(_is_number, settings.values()))
     ),

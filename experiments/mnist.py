@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import command, data_flags
-from experiments.config import NETWORKS, Config, method_names, read_config
+from experiments.config import NETWORKS, PRECISIONS, Config, method_names, read_config
 from experiments.errors import UserError
 
 FLAGS = command.Flags()
@@ -24,6 +24,9 @@ _TEMPERATURE = FLAGS.positive_float(
 _SEED = FLAGS.integer("seed", 0, "the first seed", smallest=0)
 _NUM_SEEDS = FLAGS.integer(
     "num_seeds", 1, "models to train together, with seeds from --seed on", largest=1000
+)
+_PRECISION = FLAGS.choice(
+    "precision", "float32", PRECISIONS, "of the network's computation, for GPUs and TPUs"
 )
 _SAVEDIR = FLAGS.string("savedir", None, "folder of the run (default: results/MODEL)")
 _MODE = FLAGS.choice(
@@ -46,6 +49,7 @@ _FLAGS_OF = {
     "num_epochs": ["num_epochs"],
     "learning_rate": ["learning_rate"],
     "seeds": ["seed", "num_seeds"],
+    "precision": ["precision"],
     "settings": ["temperature"],
 }
 
@@ -104,6 +108,7 @@ def _config(kept: dict[str, Any]) -> Config:
         "num_epochs": _NUM_EPOCHS.value,
         "learning_rate": _LEARNING_RATE.value,
         "seeds": tuple(seeds),
+        "precision": _PRECISION.value,
         "settings": {} if _TEMPERATURE.value is None else {"temperature": _TEMPERATURE.value},
     }
     return Config.from_json({**given, **kept})

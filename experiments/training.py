@@ -74,7 +74,9 @@ def make_task(config: Config, num_train: int) -> Task:
 def make_network(config: Config) -> nn.Module:
     """Builds the network with the heads, and the dropout, that the method asks for."""
     method = METHODS[config.model]
-    network = NETWORKS[config.network](num_classes=NUM_CLASSES, heads=method.heads)
+    network = NETWORKS[config.network](
+        num_classes=NUM_CLASSES, heads=method.heads, dtype=jnp.dtype(config.precision)
+    )
     if method.dropout_rate:
         network = network.clone(dropout_rate=method.dropout_rate)
     return network

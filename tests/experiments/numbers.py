@@ -50,7 +50,7 @@ def counts(num_train: int = NUM_TRAIN) -> dict[str, Any]:
 
 
 def main() -> None:
-    NETWORKS["tiny"] = tiny.Tiny  # type: ignore[assignment]
+    NETWORKS["tiny"] = tiny.Tiny
     images = data.load(mnist_path=sys.argv[1], train_per_class=30).train
     numbers = {
         "devices": jax.device_count(),

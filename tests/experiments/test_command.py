@@ -28,6 +28,7 @@ FLAGS = (
     "num_epochs",
     "num_seeds",
     "overwrite",
+    "precision",
     "resume",
     "save_every",
     "savedir",
@@ -37,7 +38,7 @@ FLAGS = (
 )
 POSITIVE_INTEGERS = ("batch_size", "num_epochs", "num_seeds", "save_every")
 POSITIVE_FLOATS = ("learning_rate", "temperature")
-CHOICES = ("dataset", "mode", "model", "network")
+CHOICES = ("dataset", "mode", "model", "network", "precision")
 SWITCHES = ("overwrite", "resume")
 
 NO_INTEGERS = ("1.5", "1e3", "nan", "inf", "ten", "", " ", "1,000", "9" * 5000)
@@ -312,6 +313,7 @@ class TestSavedir:
             ("network", '"nonsense"'),
             ("dataset", '"nonsense"'),
             ("num_epochs", '"ten"'),
+            ("precision", '"float64"'),
             ("num_epochs", "0"),
             ("batch_size", "-1"),
             ("learning_rate", "null"),

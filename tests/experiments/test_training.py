@@ -13,6 +13,7 @@ from experiments import data, evaluation, run, training
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.split import Split
+from experiments.training import TrainState
 from tests.experiments import numbers, tiny
 from tests.experiments.numbers import flat, on_devices
 from tests.experiments.tiny import Steps, largest_difference, seen
@@ -275,6 +276,23 @@ class TestNetworks:
         for name, leaf in by_name(states[-1].params).items():
             assert not np.array_equal(leaf, by_name(before)[name]), name
             assert np.all(np.isfinite(leaf)), name
+
+    @pytest.mark.usefixtures("_tiny")
+    def test_in_bfloat16_keep_float32_parameters_and_learn_the_same(
+        self, small_data: Dataset
+    ) -> None:
+        """Losses differ by the eight bits of bfloat16, and by no more."""
+
+        def after_two_epochs(precision: str) -> TrainState:
+            config = Config(
+                "dropmax", network="tiny", batch_size=8, num_epochs=2, precision=precision
+            )
+            return Steps(training.make_task(config, 200), small_data.train).epochs(2)[-1]
+
+        full, half = after_two_epochs("float32"), after_two_epochs("bfloat16")
+        assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {np.dtype(np.float32)}
+        difference = largest_difference(half.totals, full.totals)
+        assert 0 < difference < 0.05
 
     def test_have_the_heads_and_the_dropout_of_the_method(self) -> None:
         for name, method in METHODS.items():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.typing import DTypeLike
 
 from dropmax_jax import Heads, Method
 from dropmax_jax.networks.layers import ClassifierHeads, DenseRelu, dropout
@@ -23,12 +24,14 @@ class Tiny(nn.Module):
     num_classes: int = 10
     heads: Sequence[str] = ("logits",)
     dropout_rate: float = 0.0
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images: Array, dropout_key: Array | None = None) -> Heads:
         pixels = nn.avg_pool(images, (2, 2), (2, 2)).reshape(len(images), -1)
-        features = dropout(DenseRelu(32)(pixels), dropout_key, self.dropout_rate)
-        heads: Heads = ClassifierHeads(self.num_classes, self.heads, name="heads")(features)
+        features = dropout(DenseRelu(32, dtype=self.dtype)(pixels), dropout_key, self.dropout_rate)
+        layer = ClassifierHeads(self.num_classes, self.heads, dtype=self.dtype, name="heads")
+        heads: Heads = layer(features)
         return heads
 
 
