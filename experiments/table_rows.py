@@ -31,12 +31,14 @@ class Row:
         settings: the hyper-parameters that validation chose, of those that were tried.
         summary: the content of the run's `summary.json`.
         validation_error_percent: mean over seeds at the end of training, by which it was chosen.
+        train_seconds: what training took, with all the hyper-parameters that were tried.
     """
 
     model: str
     settings: Mapping[str, float]
     summary: Mapping[str, Any]
     validation_error_percent: float
+    train_seconds: float
 
     @property
     def num_train(self) -> int:
@@ -85,8 +87,10 @@ def make_row(
         )
         name = ",".join([model, *(f"{name}={value}" for name, value in settings.items())])
         summary = run.train_missing(config, dataset, folder / name)
-        rows.append(Row(model, settings, summary, _validation_error(folder / name)))
-    return min(rows, key=lambda row: row.validation_error_percent)
+        validation_error = _validation_error(folder / name)
+        rows.append(Row(model, settings, summary, validation_error, summary["train_seconds"]))
+    best = min(rows, key=lambda row: row.validation_error_percent)
+    return dataclasses.replace(best, train_seconds=sum(row.train_seconds for row in rows))
 
 
 def tried_settings(model: str) -> Iterator[dict[str, float]]:
@@ -159,7 +163,7 @@ def _record(row: Row, baseline: Row | None) -> dict[str, Any]:
         "paper": PAPER_1K.get(row.model, math.nan) if is_1k else math.nan,
         "reproduction": reproduction.get(size, math.nan),
         "original_code": ORIGINAL_CODE_1K.get(row.model, math.nan) if is_1k else math.nan,
-        "train_seconds": summary["train_seconds"],
+        "train_seconds": row.train_seconds,
     }
 
 
@@ -170,9 +174,11 @@ def to_markdown(records: Sequence[Mapping[str, Any]]) -> str:
         records, key=lambda record: (record["num_train"], record["network"])
     ):
         lines = list(group)
+        minutes = sum(row["train_seconds"] for row in lines) / 60
         header = (
             f"{lines[0]['dataset']}, {network}, {num_train:,} training images, "
-            f"{lines[0]['num_seeds']} seeds; ± is half a 95 % confidence interval\n"
+            f"{lines[0]['num_seeds']} seeds; ± is half a 95 % confidence interval; "
+            f"training took {minutes:.1f} minutes\n"
         )
         columns = (
             "| method | chosen | test error, % | minus softmax's | p | NLL | ECE, % | Brier "

@@ -93,7 +93,10 @@ def test_validation_chooses_and_softmax_is_compared(
     half_width = float(rows["dropmax"]["difference_half_width"])
     assert half_width == pytest.approx((interval.high - interval.low) / 2)
     assert rows["softmax"]["difference"] == "nan"
+    # A second a run, of which class_dropout has three.
+    assert [float(row["train_seconds"]) for row in rows.values()] == [1, 3, 1]
     markdown = (tmp_path / "table.md").read_text()
+    assert "training took 0.1 minutes" in markdown
     assert markdown in stdout
     assert "| `dropmax` |  | 3.50 ± " in markdown
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
@@ -122,7 +125,7 @@ def test_published_figures_stand_only_beside_their_training_set(tmp_path: Path) 
                 for name in ("error_percent", "nll", "ece_percent", "brier")
             },
         }
-        return table_rows.Row("dropmax", {}, summary, 1.0)
+        return table_rows.Row("dropmax", {}, summary, 1.0, 1.0)
 
     table_rows.write([row(size) for size in (200, 1_000, 5_000, 59_000)], tmp_path)
     with (tmp_path / "table.csv").open() as file:
