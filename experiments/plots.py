@@ -128,11 +128,19 @@ def table(records: Sequence[Mapping[str, Any]], path: Path) -> None:
         errors = [record["error_percent"] for record in group]
         spread = np.nan_to_num([record["error_percent_half_width"] for record in group])
         axes.errorbar(errors, rows, xerr=spread, fmt="o", capsize=3, label="ours, 95 % interval")
-        others = {"paper": "x", "reproduction": "+", "original_code": "|"}
+        others = {"paper": "x", "reproduction": "+", "original_code": "d"}
         for name, marker in others.items():
             values = np.array([record[name] for record in group])
             if np.isfinite(values).any():
-                axes.plot(values, rows, marker, color="grey", label=name.replace("_", " "))
+                axes.plot(
+                    values,
+                    rows,
+                    marker,
+                    color="grey",
+                    fillstyle="none",
+                    markersize=9,
+                    label=name.replace("_", " "),
+                )
         axes.set(
             title=f"{num_train:,} training images, {group[0]['network']}",
             xlabel="test error (%)",
