@@ -32,6 +32,7 @@ PEERS = {
     "ours_5_seeds": Peer("benchmarks.peers.ours_5_seeds", "jax"),
     "tensorflow2": Peer("benchmarks.peers.tensorflow2", "tensorflow"),
     "pytorch": Peer("benchmarks.peers.pytorch", "torch"),
+    "pytorch_channels_last": Peer("benchmarks.peers.pytorch_channels_last", "torch"),
     "pytorch_compiled": Peer("benchmarks.peers.pytorch_compiled", "torch"),
     "flax": Peer("benchmarks.peers.flax_linen", "flax"),
     "limit": Peer("benchmarks.limit", "jax", is_trainer=False),

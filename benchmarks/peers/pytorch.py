@@ -31,9 +31,20 @@ def make(
     images: np.ndarray,
     labels: np.ndarray,
     wrap: Callable[[Any], Any] = lambda function: function,
+    channels_last: bool = False,
 ) -> Trainer:
-    """See `benchmarks.peers`; `wrap` may compile the loss."""
-    tensors = _tensors(model, network, params)
+    """See `benchmarks.peers`.
+
+    Args:
+        model: a name of `MODELS`.
+        network: a name of `NETWORKS`.
+        params: to start from.
+        images: uint8 `[N, 28, 28]`.
+        labels: int32 `[N]`.
+        wrap: may compile the loss.
+        channels_last: how convolutions keep their arrays in memory.
+    """
+    tensors = _tensors(model, network, params, channels_last)
     groups = [
         {
             "params": list(arrays.values()),
@@ -73,11 +84,18 @@ def loss_and_gradient(
     images: np.ndarray,
     labels: np.ndarray,
     noise: np.ndarray,
+    wrap: Callable[[Any], Any] = lambda function: function,
+    channels_last: bool = False,
 ) -> tuple[float, Params]:
-    """See `benchmarks.peers`."""
-    tensors = _tensors(model, network, params)
-    heads = _heads(tensors, network, torch.from_numpy(images), False)
-    loss = _mean_loss(heads, torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(noise))
+    """See `benchmarks.peers` and `make`."""
+    tensors = _tensors(model, network, params, channels_last)
+
+    @wrap
+    def batch_loss(tensors: Tensors, images: Any, labels: Any, noise: Any) -> Any:
+        return _mean_loss(_heads(tensors, network, images, False), labels, noise)
+
+    batch = torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
+    loss = batch_loss(tensors, *batch, torch.from_numpy(noise))
     loss.backward()
     gradients = {
         layer: {kind: tensor.grad for kind, tensor in arrays.items()}
@@ -93,9 +111,10 @@ def predictor(
     images: np.ndarray,
     batch_size: int,
     wrap: Callable[[Any], Any] = lambda function: function,
+    channels_last: bool = False,
 ) -> Callable[[], np.ndarray]:
-    """See `benchmarks.peers`."""
-    tensors = _tensors(model, network, params)
+    """See `benchmarks.peers` and `make`."""
+    tensors = _tensors(model, network, params, channels_last)
     batches = torch.from_numpy(images).split(batch_size)
 
     @wrap
@@ -112,7 +131,7 @@ def predictor(
     return predict
 
 
-def _tensors(model: str, network: str, params: Params) -> Tensors:
+def _tensors(model: str, network: str, params: Params, channels_last: bool = False) -> Tensors:
     """The parameters in PyTorch's layout: output channels first, and `[C, H, W]` flattened."""
     parts = NETWORKS[network]
     channels, side = parts.features[1], parts.sides[1] // 2
@@ -125,7 +144,11 @@ def _tensors(model: str, network: str, params: Params) -> Tensors:
             value = value.reshape(len(value), -1)
         elif kind == "kernel":
             value = value.T
-        return torch.from_numpy(np.array(value, order="C")).requires_grad_()
+        found = torch.from_numpy(np.array(value, order="C"))
+        if channels_last and found.dim() == 4:
+            # A convolution takes the order of its arrays from its kernel, too.
+            found = found.to(memory_format=torch.channels_last)
+        return found.requires_grad_()
 
     return {
         layer: {kind: tensor(layer, kind, value) for kind, value in arrays.items()}
