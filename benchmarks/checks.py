@@ -1,5 +1,6 @@
 """Checks of flags that several commands share."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,46 @@ def chosen(name: str, given: Sequence[str], known: Sequence[str]) -> list[str]:
     if not given:
         raise UserError(f"--{name} is empty: {choices}")
     return list(dict.fromkeys(given))
+
+
+def sizes(name: str, given: Sequence[str]) -> list[tuple[int, int]]:
+    """The pairs of a flag of values such as 128x10.
+
+    Raises:
+        UserError: one is not such a pair of whole numbers above 0, or there is none.
+
+    >>> sizes("sizes", ["128x10"])
+    [(128, 10)]
+    """
+    found = []
+    for value in given:
+        parts = value.split("x")
+        # int() refuses thousands of digits.
+        if len(parts) != 2 or not all(re.fullmatch("[1-9][0-9]{0,8}", part) for part in parts):
+            raise UserError(f"{value!r} in --{name} is not a size: write it like 128x10")
+        found.append((int(parts[0]), int(parts[1])))
+    if not found:
+        raise UserError(f"--{name} is empty: write sizes like 128x10,1024x1024")
+    return list(dict.fromkeys(found))
+
+
+def divisors(name: str, given: Sequence[str], of: int) -> list[int]:
+    """The whole numbers of a flag, all of which must divide another.
+
+    Raises:
+        UserError: one is no such number, or there is none.
+
+    >>> divisors("batches", ["100", "500"], of=10_000)
+    [100, 500]
+    """
+    found = []
+    for value in given:
+        if not re.fullmatch("[1-9][0-9]{0,8}", value) or of % int(value):
+            raise UserError(f"{value!r} in --{name} is not a number that divides {of}")
+        found.append(int(value))
+    if not found:
+        raise UserError(f"--{name} is empty: write numbers like 100,500")
+    return list(dict.fromkeys(found))
 
 
 def result_folder(savedir: str) -> Path:

@@ -21,9 +21,6 @@ _SECONDS = FLAGS.positive_float("seconds", 10.0, "of a turn")
 _DATA = data_flags.define(FLAGS)
 _SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
 
-# The threads of whoever worked before may still spin.
-_SETTLE_SECONDS = 0.3
-
 
 def main() -> None:
     """Runs the command."""
@@ -90,7 +87,7 @@ def measure(
                 asks.append(ask)
         for turn in range(rounds):
             for record, ask in zip(records, asks, strict=True):
-                time.sleep(_SETTLE_SECONDS)
+                time.sleep(workers.SETTLE_SECONDS)
                 measured = ask("measure", seconds=seconds)
                 record["steps_per_second"].append(measured["steps_per_second"])
                 record["peak_memory_bytes"] = measured["peak_memory_bytes"]

@@ -13,6 +13,8 @@ from benchmarks.peers import PEERS, is_installed
 from experiments.errors import RunFailedError
 
 ROOT = Path(__file__).parents[1]
+# Before a turn: the threads of whoever worked before may still spin.
+SETTLE_SECONDS = 0.3
 
 Ask = Callable[..., dict[str, Any]]
 """Sends a request by its name, with its arguments, and waits for the answer."""
