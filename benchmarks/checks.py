@@ -26,6 +26,24 @@ def chosen(name: str, given: Sequence[str], known: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(given))
 
 
+def counts(name: str, given: Sequence[str]) -> list[int]:
+    """The whole numbers above 0 of a flag, each once.
+
+    Raises:
+        UserError: one is no such number, or there is none.
+
+    >>> counts("seeds", ["1", "64"])
+    [1, 64]
+    """
+    for value in given:
+        # int() refuses thousands of digits.
+        if not _is_count(value):
+            raise UserError(f"{value!r} in --{name} is not a whole number from 1 on")
+    if not given:
+        raise UserError(f"--{name} is empty: write numbers like 1,5")
+    return list(dict.fromkeys(map(int, given)))
+
+
 def sizes(name: str, given: Sequence[str]) -> list[tuple[int, int]]:
     """The pairs of a flag of values such as 128x10.
 
@@ -38,8 +56,7 @@ def sizes(name: str, given: Sequence[str]) -> list[tuple[int, int]]:
     found = []
     for value in given:
         parts = value.split("x")
-        # int() refuses thousands of digits.
-        if len(parts) != 2 or not all(re.fullmatch("[1-9][0-9]{0,8}", part) for part in parts):
+        if len(parts) != 2 or not all(map(_is_count, parts)):
             raise UserError(f"{value!r} in --{name} is not a size: write it like 128x10")
         found.append((int(parts[0]), int(parts[1])))
     if not found:
@@ -56,14 +73,11 @@ def divisors(name: str, given: Sequence[str], of: int) -> list[int]:
     >>> divisors("batches", ["100", "500"], of=10_000)
     [100, 500]
     """
-    found = []
-    for value in given:
-        if not re.fullmatch("[1-9][0-9]{0,8}", value) or of % int(value):
-            raise UserError(f"{value!r} in --{name} is not a number that divides {of}")
-        found.append(int(value))
-    if not found:
-        raise UserError(f"--{name} is empty: write numbers like 100,500")
-    return list(dict.fromkeys(found))
+    found = counts(name, given)
+    for value in found:
+        if of % value:
+            raise UserError(f"{value} in --{name} does not divide {of}")
+    return found
 
 
 def result_folder(savedir: str) -> Path:
@@ -80,3 +94,7 @@ def result_folder(savedir: str) -> Path:
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; pass --savedir") from error
     return folder
+
+
+def _is_count(text: str) -> bool:
+    return re.fullmatch("[1-9][0-9]{0,8}", text) is not None

@@ -101,7 +101,7 @@ def loss_and_gradient(
         layer: {kind: tensor.grad for kind, tensor in arrays.items()}
         for layer, arrays in tensors.items()
     }
-    return float(loss), _to_numpy(network, gradients)
+    return loss.item(), _to_numpy(network, gradients)
 
 
 def predictor(

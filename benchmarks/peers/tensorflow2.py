@@ -51,6 +51,8 @@ def make(
             loss = _mean_loss(heads, batch_labels, noise)
         named = _named(variables)
         gradients = tape.gradient(loss, [variable for _, variable in named])
+        # The operation adds ε before it corrects the second moment, the others after.
+        epsilon = _ADAM_EPSILON * tf.sqrt(1 - beta2_power)
         for (layer, variable), gradient, first, second in zip(
             named, gradients, first_moments, second_moments, strict=True
         ):
@@ -65,7 +67,7 @@ def make(
                 lr=LEARNING_RATE,
                 beta1=_BETA1,
                 beta2=_BETA2,
-                epsilon=_ADAM_EPSILON,
+                epsilon=epsilon,
                 grad=gradient,
             )
         beta1_power.assign(beta1_power * _BETA1)
