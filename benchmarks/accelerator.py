@@ -1,0 +1,76 @@
+"""Measures training and loss on a GPU or TPU: `python -m benchmarks.accelerator`."""
+
+from benchmarks import checks, machine, recipe
+from experiments import command, data_flags
+from experiments.errors import UserError
+
+FLAGS = command.Flags()
+_MODELS = FLAGS.strings("models", list(recipe.MODELS), "methods to train")
+_NETWORKS = FLAGS.strings("networks", list(recipe.NETWORKS), "networks to train them with")
+_SEEDS = FLAGS.strings("seeds", ["1", "5", "64"], "numbers of models to train together")
+_SIZES = FLAGS.strings(
+    "sizes",
+    ["128x10", "1024x1024", "4096x8192", "8192x32768"],
+    "batch and number of classes of the loss alone, as BATCHxCLASSES; none for no loss",
+)
+_ROUNDS = FLAGS.integer("rounds", 5, "times that each has its turn")
+_SECONDS = FLAGS.positive_float("seconds", 2.0, "of a turn")
+_MAX_GIGABYTES = FLAGS.positive_float(
+    "max_gigabytes", None, "the device's memory that the loss may use (default: 80 % of it)"
+)
+_ALLOW_CPU = FLAGS.switch("allow_cpu", "measure where there is no accelerator, too")
+_DATA = data_flags.define(FLAGS)
+_SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
+
+
+def main() -> None:
+    """Runs the command."""
+    models = checks.chosen("models", _MODELS.value, recipe.MODELS)
+    networks = checks.chosen("networks", _NETWORKS.value, tuple(recipe.NETWORKS))
+    seeds = checks.counts("seeds", _SEEDS.value)
+    sizes = [] if _SIZES.value == ["none"] else checks.sizes("sizes", _SIZES.value)
+    command.use_compilation_cache()
+    # Only now, so that --help and mistakes in flags are answered at once.
+    import jax
+
+    from benchmarks import accelerator_report, loss_report, loss_timing, step_timing
+    from experiments import data
+
+    if jax.default_backend() == "cpu" and not _ALLOW_CPU.value:
+        raise UserError(
+            "jax sees no GPU or TPU here: install its CUDA or TPU build, or pass --allow_cpu"
+        )
+    savedir = checks.result_folder(_SAVEDIR.value)
+    device = jax.devices()[0]
+    found = {**machine.describe(), "device": device.device_kind, "devices": jax.device_count()}
+    print(f"{found['devices']} x {found['device']}, {machine.in_words(found)}", flush=True)
+    dataset = data.load(
+        _DATA.dataset.value, mnist_path=_DATA.mnist_path.value, data_dir=_DATA.data_dir.value
+    )
+    print(f"data: {dataset.note}", flush=True)
+    results = {
+        "machine": found,
+        "rounds": _ROUNDS.value,
+        "seconds_a_turn": _SECONDS.value,
+        "records": step_timing.measure(
+            models, networks, seeds, dataset.train, _ROUNDS.value, _SECONDS.value
+        ),
+        "loss": [],
+    }
+    accelerator_report.write(results, savedir)
+    max_bytes = 1e9 * (_MAX_GIGABYTES.value or 0) or 0.8 * step_timing.memory_bytes(device)
+    if sizes and not max_bytes:
+        raise UserError("how much memory the device has is unknown: pass --max_gigabytes")
+    if sizes:
+        bandwidth = loss_timing.bandwidth(_ROUNDS.value, 0.2, max_bytes)
+        results["bandwidth_bytes_per_second"] = bandwidth
+    for shape in sizes:
+        record = loss_timing.measure(shape, _ROUNDS.value, _SECONDS.value, max_bytes)
+        print(loss_report.in_words(record, max_bytes), flush=True)
+        results["loss"].append(record)
+        accelerator_report.write(results, savedir)
+    print(f"\n{(savedir / 'accelerator.md').read_text()}\nfiles: {savedir}")
+
+
+if __name__ == "__main__":
+    command.run(main, FLAGS, __doc__)

@@ -1,0 +1,113 @@
+"""Checks, before anything is timed, that all trainers compute the same."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import recipe
+from benchmarks.peers import PEERS
+from benchmarks.workers import worker
+from experiments.errors import RunFailedError
+from experiments.split import Split
+
+LOSS_TOLERANCE = 1e-4
+GRADIENT_TOLERANCE = 1e-3
+NUM_STEPS = 3
+
+
+def check_trainers(
+    names: Sequence[str], models: Sequence[str], networks: Sequence[str], train: Split
+) -> None:
+    """Checks loss and gradient of one batch, and the loss after three steps of training on it.
+
+    The first are taken with given parameters and noise and without dropout, for each model and
+    network. The steps are those of the softmax on LeNet, which draw nothing: they check optimiser
+    and weight decay.
+
+    Args:
+        names: of peers; the first is what the others are compared with.
+        models: names of `recipe.MODELS`.
+        networks: names of `recipe.NETWORKS`.
+        train: images of which to take a batch.
+
+    Raises:
+        RunFailedError: two of them disagree.
+    """
+    names = [name for name in names if PEERS[name].is_trainer]
+    # Spread over all, for the images may be sorted by class.
+    rows = np.linspace(0, len(train.labels) - 1, recipe.BATCH_SIZE).astype(int)
+    images, labels = train.images[rows], train.labels[rows]
+    expected: dict[str, tuple[float, recipe.Params]] = {}
+    expected_trained: float | None = None
+    for network in networks:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "inputs.npz"
+            inputs = recipe.make_inputs(network, images, labels, random_biases=True)
+            recipe.write_inputs(inputs, path)
+            for name in names:
+                with worker(name, path) as ask:
+                    for model in models:
+                        answer = ask(
+                            "loss_and_gradient",
+                            model=model,
+                            network=network,
+                            path=f"{scratch}/found.npz",
+                        )
+                        gradient = recipe.read_inputs(Path(scratch, "found.npz")).params
+                        case = f"{model}, {network}"
+                        loss, gradient_of_first = expected.setdefault(
+                            case, (answer["loss"], gradient)
+                        )
+                        _check_loss(name, names[0], case, answer["loss"], loss, LOSS_TOLERANCE)
+                        _check_gradient(name, names[0], case, gradient, gradient_of_first)
+                    if network == "lenet" and "softmax" in models:
+                        trained = ask(
+                            "trained_loss", model="softmax", network=network, num_steps=NUM_STEPS
+                        )["loss"]
+                        expected_trained = expected_trained or trained
+                        case = f"softmax, lenet, after {NUM_STEPS} steps"
+                        _check_loss(
+                            name, names[0], case, trained, expected_trained, GRADIENT_TOLERANCE
+                        )
+    for case, (loss, _) in expected.items():
+        print(f"same loss and gradient: {case}, {loss:.5f}, by {', '.join(names)}", flush=True)
+    if expected_trained is not None:
+        print(f"same loss after {NUM_STEPS} steps: {expected_trained:.5f}", flush=True)
+
+
+def _check_loss(
+    name: str, first: str, case: str, loss: float, expected: float, tolerance: float
+) -> None:
+    if not abs(loss - expected) <= tolerance * abs(expected):
+        raise RunFailedError(
+            f"the losses differ: {case}, is {loss:.7g} by {name} and {expected:.7g} by {first}"
+        )
+
+
+def _check_gradient(
+    name: str, first: str, case: str, gradient: recipe.Params, expected: recipe.Params
+) -> None:
+    for layer, arrays in expected.items():
+        for kind, values in arrays.items():
+            distance = relative_distance(gradient[layer][kind], values)
+            if not distance <= GRADIENT_TOLERANCE:
+                raise RunFailedError(
+                    f"the gradients differ: {case}, {kind} of {layer}, by {distance:.1e} of their "
+                    f"size between {name} and {first}"
+                )
+
+
+def relative_distance(found: np.ndarray, expected: np.ndarray) -> float:
+    """The norm of the difference as a part of the norm.
+
+    >>> round(relative_distance(np.array([3.0, 4.1]), np.array([3.0, 4.0])), 3)
+    0.02
+    """
+    if found.shape != expected.shape:
+        return np.inf
+    distance, size = (float(np.linalg.norm(array)) for array in (found - expected, expected))
+    if not distance:
+        return 0.0
+    return distance / size if size else np.inf

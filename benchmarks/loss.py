@@ -1,0 +1,56 @@
+"""Measures the loss alone beside the softmax cross-entropy: `python -m benchmarks.loss`."""
+
+from benchmarks import checks, machine
+from experiments import command
+from experiments.errors import UserError
+
+FLAGS = command.Flags()
+_SIZES = FLAGS.strings(
+    "sizes",
+    ["128x10", "1024x1024", "4096x8192", "8192x32768"],
+    "batch and number of classes, as BATCHxCLASSES",
+)
+_ROUNDS = FLAGS.integer("rounds", 7, "times that each function has its turn")
+_SECONDS = FLAGS.positive_float("seconds", 1.0, "of a turn; one call at least")
+_MAX_GIGABYTES = FLAGS.positive_float(
+    "max_gigabytes", None, "memory that may be used (default: 80 % of what is available)"
+)
+_SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
+
+
+def main() -> None:
+    """Runs the command."""
+    sizes = checks.sizes("sizes", _SIZES.value)
+    max_bytes = 1e9 * (_MAX_GIGABYTES.value or 0) or 0.8 * machine.memory_bytes("MemAvailable")
+    if not max_bytes:
+        raise UserError("how much memory is available is unknown here: pass --max_gigabytes")
+    savedir = checks.result_folder(_SAVEDIR.value)
+    command.use_compilation_cache()
+    # Only now, so that --help and mistakes in flags are answered at once.
+    import jax
+
+    from benchmarks import loss_report, loss_timing
+
+    found = {**machine.describe(), "device": jax.devices()[0].device_kind}
+    print(f"{machine.in_words(found)}; device: {found['device']}", flush=True)
+    machine.warn_if_busy(found)
+    bandwidth = loss_timing.bandwidth(_ROUNDS.value, _SECONDS.value, max_bytes)
+    print(f"memory bandwidth: {bandwidth / 1e9:.1f} GB/s (triad)", flush=True)
+    records = []
+    for shape in sizes:
+        record = loss_timing.measure(shape, _ROUNDS.value, _SECONDS.value, max_bytes)
+        print(loss_report.in_words(record, max_bytes), flush=True)
+        records.append(record)
+        results = {
+            "machine": found,
+            "rounds": _ROUNDS.value,
+            "seconds_a_turn": _SECONDS.value,
+            "bandwidth_bytes_per_second": bandwidth,
+            "records": records,
+        }
+        loss_report.write(results, savedir)
+    print(f"\n{(savedir / 'loss.md').read_text()}\nfiles: {savedir}")
+
+
+if __name__ == "__main__":
+    command.run(main, FLAGS, __doc__)

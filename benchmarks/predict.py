@@ -1,0 +1,136 @@
+"""Measures the prediction of 10,000 images beside other frameworks: `python -m benchmarks.predict`.
+
+On the CPU, as `benchmarks.train` does it: each trainer in a process of its own, one at a time.
+"""
+
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import checks, machine, recipe, workers
+from experiments import command, data_flags
+from experiments.errors import RunFailedError
+
+PEERS = ("tensorflow2", "pytorch", "pytorch_channels_last", "pytorch_compiled")
+TOLERANCE = 1e-3
+
+FLAGS = command.Flags()
+_PEERS = FLAGS.strings("peers", list(PEERS), "what to compare ours with")
+_NETWORKS = FLAGS.strings("networks", list(recipe.NETWORKS), "networks to predict with")
+_BATCHES = FLAGS.strings(
+    "batches", ["100", "500", "1000"], "batch sizes that each peer may choose its quickest of"
+)
+_IMAGES = FLAGS.integer("images", 10_000, "how many, a multiple of the batch sizes")
+_ROUNDS = FLAGS.integer("rounds", 7, "times that each has its turn")
+_SECONDS = FLAGS.positive_float("seconds", 3.0, "of a turn; one prediction at least")
+_DATA = data_flags.define(FLAGS)
+_SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
+
+
+def main() -> None:
+    """Runs the command."""
+    peers = checks.chosen("peers", _PEERS.value, PEERS)
+    networks = checks.chosen("networks", _NETWORKS.value, tuple(recipe.NETWORKS))
+    batches = checks.divisors("batches", _BATCHES.value, _IMAGES.value)
+    names = workers.installed(["ours", *peers])
+    savedir = checks.result_folder(_SAVEDIR.value)
+    # Only now, so that --help and mistakes in flags are answered at once.
+    from benchmarks import predict_report
+    from experiments import data
+
+    found = machine.describe()
+    print(machine.in_words(found), flush=True)
+    machine.warn_if_busy(found)
+    dataset = data.load(
+        _DATA.dataset.value, mnist_path=_DATA.mnist_path.value, data_dir=_DATA.data_dir.value
+    )
+    print(f"data: {dataset.note}", flush=True)
+    # Repeated where there are fewer: to predict an image twice takes as long as to predict two.
+    images = np.resize(dataset.test.images, (_IMAGES.value, *dataset.test.images.shape[1:]))
+    records: list[dict[str, Any]] = []
+    for network in networks:
+        records += measure(names, network, images, batches, _ROUNDS.value, _SECONDS.value)
+        results = {
+            "machine": found,
+            "images": len(images),
+            "rounds": _ROUNDS.value,
+            "seconds_a_turn": _SECONDS.value,
+            "records": records,
+        }
+        predict_report.write(results, savedir)
+    print(f"\n{(savedir / 'predict.md').read_text()}\nfiles: {savedir}")
+
+
+def measure(
+    names: list[str],
+    network: str,
+    images: np.ndarray,
+    batches: list[int],
+    rounds: int,
+    seconds: float,
+) -> list[dict[str, Any]]:
+    """Measures DropMax with one network.
+
+    Returns:
+        A record for each peer, and batch size where it has a choice: `seconds` has a value for
+        each round, of the prediction of all images.
+
+    Raises:
+        RunFailedError: two peers predict differently.
+    """
+    cases = [("ours", "predictor", 0), ("ours", "monte_carlo_predictor", 0)]
+    cases += [(name, "predictor", size) for name in names if name != "ours" for size in batches]
+    records, asks = [], []
+    expected: np.ndarray | None = None
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        inputs = recipe.make_inputs(
+            network, images, np.zeros(len(images), np.int32), random_biases=True
+        )
+        for index, (name, function, batch_size) in enumerate(cases):
+            folder = Path(scratch, str(index))
+            folder.mkdir()
+            recipe.write_inputs(inputs, folder / "inputs.npz")
+            ask = stack.enter_context(workers.worker(name, folder / "inputs.npz"))
+            path = folder / "log_probs.npy"
+            started = ask(
+                "start_predicting",
+                function=function,
+                model="dropmax",
+                network=network,
+                batch_size=batch_size,
+                path=str(path),
+            )
+            label = _label(name, function, batch_size)
+            print(f"{network}, {label}: first after {started['first_seconds']:.1f} s", flush=True)
+            if function == "predictor":
+                log_probs = np.load(path)
+                expected = log_probs if expected is None else expected
+                if not np.allclose(log_probs, expected, rtol=TOLERANCE, atol=TOLERANCE):
+                    raise RunFailedError(f"{label} predicts otherwise than ours, on {network}")
+            case = {"network": network, "peer": name, "function": function}
+            records.append({**case, "batch_size": batch_size, "seconds": [], **started})
+            asks.append(ask)
+        for turn in range(rounds):
+            for record, ask in zip(records, asks, strict=True):
+                time.sleep(workers.SETTLE_SECONDS)
+                measured = ask("measure_predicting", seconds=seconds)
+                record["seconds"].append(measured["seconds"])
+                record["peak_memory_bytes"] = measured["peak_memory_bytes"]
+                label = _label(record["peer"], record["function"], record["batch_size"])
+                what = f"round {turn + 1} of {rounds}: {measured['seconds']:.3f} s"
+                print(f"{network}, {label}, {what}", flush=True)
+    return records
+
+
+def _label(name: str, function: str, batch_size: int) -> str:
+    if function != "predictor":
+        return f"{name}, Monte Carlo"
+    return f"{name}, batches of {batch_size}" if batch_size else name
+
+
+if __name__ == "__main__":
+    command.run(main, FLAGS, __doc__)

@@ -1,0 +1,42 @@
+"""Measures what surrounds training: start, whole run, memory. `python -m benchmarks.start`.
+
+Runs `python -m experiments.mnist` as users do, on the CPU, with a cache folder of its own, which
+is empty at first.
+"""
+
+from benchmarks import checks, machine
+from experiments import command
+
+FLAGS = command.Flags()
+_MNIST_PATH = FLAGS.string(
+    "mnist_path",
+    None,
+    "folder of MNIST's four IDX files (default: mnist_5k; then no run on all images)",
+)
+_NUM_EPOCHS = FLAGS.integer("num_epochs", 200, "epochs of the whole run")
+_ROUNDS = FLAGS.integer("rounds", 3, "times to start with a warm cache, and to ask for help")
+_SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
+
+
+def main() -> None:
+    """Runs the command."""
+    savedir = checks.result_folder(_SAVEDIR.value)
+    # Only now, so that --help and mistakes in flags are answered at once.
+    from benchmarks import start_report, start_timing
+
+    data = start_timing.data_flags(_MNIST_PATH.value)
+    found = machine.describe()
+    print(machine.in_words(found), flush=True)
+    machine.warn_if_busy(found)
+    results = {
+        "machine": found,
+        "data": "MNIST" if _MNIST_PATH.value else "mnist_5k",
+        "num_epochs": _NUM_EPOCHS.value,
+        **start_timing.measure(data, _NUM_EPOCHS.value, _ROUNDS.value),
+    }
+    start_report.write(results, savedir)
+    print(f"\n{(savedir / 'start.md').read_text()}\nfiles: {savedir}")
+
+
+if __name__ == "__main__":
+    command.run(main, FLAGS, __doc__)

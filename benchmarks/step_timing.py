@@ -1,0 +1,89 @@
+"""The time of the project's training steps on whatever device JAX uses."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.machine import memory_bytes as host_memory_bytes
+from experiments import training
+from experiments.config import Config
+from experiments.split import Split
+
+
+def precisions() -> list[str]:
+    """The precisions that a configuration can ask for; float32 alone where it has no choice."""
+    names = {field.name for field in dataclasses.fields(Config)}
+    return ["float32", "bfloat16"] if "precision" in names else ["float32"]
+
+
+def measure(
+    models: Sequence[str],
+    networks: Sequence[str],
+    seeds: Sequence[int],
+    train: Split,
+    rounds: int,
+    seconds: float,
+) -> list[dict[str, Any]]:
+    """Measures each network, model, precision and number of seeds, one program an epoch.
+
+    Returns:
+        A record for each: `steps_per_second` has a value for each round and counts the steps of
+        every model; `compile_seconds` is from the call to the end of the first epoch.
+    """
+    records = []
+    for network in networks:
+        for model in models:
+            for precision in precisions():
+                for num_seeds in seeds:
+                    chosen = {"precision": precision} if precision != "float32" else {}
+                    config = Config(model, network, seeds=tuple(range(num_seeds)), **chosen)  # type: ignore[arg-type]
+                    case = {
+                        "network": network,
+                        "model": model,
+                        "precision": precision,
+                        "seeds": num_seeds,
+                    }
+                    measured = _measure(config, train, rounds, seconds)
+                    rates = ", ".join(f"{rate:.0f}" for rate in measured["steps_per_second"])
+                    print(f"{', '.join(map(str, case.values()))}: {rates} steps/s", flush=True)
+                    records.append({**case, **measured})
+    return records
+
+
+def memory_bytes(device: Any) -> int:
+    """Memory of a device; of the host for a CPU, 0 where it is unknown."""
+    if device.platform == "cpu":
+        return host_memory_bytes("MemAvailable")
+    return int((device.memory_stats() or {}).get("bytes_limit", 0))
+
+
+def _measure(config: Config, train: Split, rounds: int, seconds: float) -> dict[str, Any]:
+    task = training.make_task(config, len(train.labels))
+    seeds = jnp.asarray(config.seeds)
+    initial = jax.jit(training.initial_states, static_argnums=0)(task, seeds)
+    state = training.replicate(initial)
+    data = training.on_devices(train)
+    run_steps = training.pmapped_train_steps(task)
+    step = 0
+
+    def epoch() -> None:
+        nonlocal state, step
+        stop = step + task.steps_per_epoch
+        state = jax.block_until_ready(run_steps(state, seeds, step, stop, *data))
+        step = stop
+
+    start = time.perf_counter()
+    epoch()
+    compile_seconds = time.perf_counter() - start
+    rates = []
+    for _ in range(rounds):
+        before, start = step, time.perf_counter()
+        while step == before or time.perf_counter() - start < seconds:
+            epoch()
+        passed = time.perf_counter() - start
+        rates.append((step - before) * len(config.seeds) / passed)
+    return {"steps_per_second": rates, "compile_seconds": compile_seconds}

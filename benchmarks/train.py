@@ -1,0 +1,109 @@
+"""Measures training beside other frameworks, on the CPU: `python -m benchmarks.train`."""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import checks, machine, recipe, workers
+from benchmarks.peers import PEERS
+from experiments import command, data_flags
+from experiments.config import NETWORKS
+
+FLAGS = command.Flags()
+_PEERS = FLAGS.strings("peers", list(PEERS), "trainers to measure; ours and the limit always are")
+_MODELS = FLAGS.strings("models", list(recipe.MODELS), "methods to train")
+_NETWORKS = FLAGS.strings("networks", list(NETWORKS), "networks to train them with")
+_ROUNDS = FLAGS.integer("rounds", 7, "times that each trainer has its turn")
+_SECONDS = FLAGS.positive_float("seconds", 10.0, "of a turn")
+_DATA = data_flags.define(FLAGS)
+_SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
+
+
+def main() -> None:
+    """Runs the command."""
+    models = checks.chosen("models", _MODELS.value, recipe.MODELS)
+    networks = checks.chosen("networks", _NETWORKS.value, tuple(recipe.NETWORKS))
+    peers = checks.chosen("peers", _PEERS.value, tuple(PEERS))
+    names = workers.installed(["ours", *peers, "limit"])
+    savedir = checks.result_folder(_SAVEDIR.value)
+    # Only now, so that --help and mistakes in flags are answered at once.
+    from benchmarks import agreement, train_report
+    from experiments import data
+
+    found = machine.describe()
+    print(machine.in_words(found), flush=True)
+    machine.warn_if_busy(found)
+    dataset = data.load(
+        _DATA.dataset.value, mnist_path=_DATA.mnist_path.value, data_dir=_DATA.data_dir.value
+    )
+    print(f"data: {dataset.note}", flush=True)
+    agreement.check_trainers(names, models, networks, dataset.train)
+    records: list[dict[str, Any]] = []
+    for network in networks:
+        records += measure(names, models, network, dataset.train, _ROUNDS.value, _SECONDS.value)
+        # After each network, lest an interruption take everything.
+        results = {
+            "machine": found,
+            "rounds": _ROUNDS.value,
+            "seconds_a_turn": _SECONDS.value,
+            "records": records,
+        }
+        train_report.write(results, savedir)
+    print(f"\n{(savedir / 'train.md').read_text()}\nfiles: {savedir}")
+
+
+def measure(
+    names: Sequence[str],
+    models: Sequence[str],
+    network: str,
+    train: Any,
+    rounds: int,
+    seconds: float,
+) -> list[dict[str, Any]]:
+    """Measures all trainers of one network, both models in the same rounds.
+
+    Returns:
+        A record for each peer and model: `steps_per_second` has a value for each round.
+    """
+    records: list[dict[str, Any]] = []
+    asks: list[Any] = []
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        for model in models:
+            for name in names:
+                folder = Path(scratch, model, name)
+                folder.mkdir(parents=True)
+                inputs = recipe.make_inputs(network, train.images, train.labels)
+                recipe.write_inputs(inputs, folder / "inputs.npz")
+                ask = stack.enter_context(workers.worker(name, folder / "inputs.npz"))
+                started = ask("start", model=model, network=network)
+                _say(network, model, name, f"first step after {_seconds(started)}")
+                records.append(
+                    {"network": network, "model": model, "peer": name, **started}
+                    | {"steps_per_second": [], "peak_memory_bytes": 0}
+                )
+                asks.append(ask)
+        for turn in range(rounds):
+            for record, ask in zip(records, asks, strict=True):
+                time.sleep(workers.SETTLE_SECONDS)
+                measured = ask("measure", seconds=seconds)
+                record["steps_per_second"].append(measured["steps_per_second"])
+                record["peak_memory_bytes"] = measured["peak_memory_bytes"]
+                steps = f"{measured['steps_per_second']:.1f} steps/s"
+                name = record["peer"]
+                _say(network, record["model"], name, f"round {turn + 1} of {rounds}: {steps}")
+    return records
+
+
+def _seconds(started: Mapping[str, float]) -> str:
+    return f"{started['first_step_seconds']:.1f} s (import: {started['import_seconds']:.1f} s)"
+
+
+def _say(network: str, model: str, name: str, what: str) -> None:
+    print(f"{network}, {model}, {name}: {what}", flush=True)
+
+
+if __name__ == "__main__":
+    command.run(main, FLAGS, __doc__)

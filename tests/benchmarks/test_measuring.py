@@ -1,0 +1,134 @@
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import agreement, limit, loss, loss_timing, products, recipe, train, workers
+from benchmarks.spread import ratios
+from experiments.errors import RunFailedError
+from experiments.split import Split
+from tests.experiments.runner import run_here
+
+
+def test_training_is_measured_from_end_to_end(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workers.ROOT)
+    code, stdout, stderr = run_here(
+        capfd,
+        "--peers=ours,flax",
+        "--networks=lenet",
+        "--models=softmax",
+        "--rounds=1",
+        "--seconds=0.2",
+        "--dataset=mnist_5k",
+        f"--savedir={tmp_path}",
+        module=train,
+    )
+    assert (code, stderr) == (0, "")
+    assert "same loss and gradient: softmax, lenet" in stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"train.json", "train.md", "train.png"}
+    results = json.loads((tmp_path / "train.json").read_text())
+    assert results["machine"]["processor"]
+    records = {record["peer"]: record for record in results["records"]}
+    assert records.keys() == {"ours", "flax", "limit"}
+    for record in records.values():
+        assert len(record["steps_per_second"]) == 1
+        assert record["steps_per_second"][0] > 0
+        assert record["first_step_seconds"] > 0
+        assert 5e7 < record["peak_memory_bytes"] < 5e9
+    table = (tmp_path / "train.md").read_text()
+    ratio = ratios(records["ours"]["steps_per_second"], records["flax"]["steps_per_second"])
+    assert "| lenet | softmax | flax |" in table
+    assert str(ratio) in table
+    assert "of the limit" in table
+
+
+def test_the_loss_is_measured_from_end_to_end(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, stdout, stderr = run_here(
+        capfd,
+        "--sizes=16x10,9000x9000",
+        "--rounds=2",
+        "--seconds=0.01",
+        "--max_gigabytes=0.2",
+        f"--savedir={tmp_path}",
+        module=loss,
+    )
+    assert (code, stderr) == (0, "")
+    assert "9000 x 9000: left out, needs" in stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"loss.json", "loss.md", "loss.png"}
+    record, left_out = json.loads((tmp_path / "loss.json").read_text())["records"]
+    assert {len(values) for values in record["milliseconds"].values()} == {2}
+    assert left_out["bytes_needed"] > 7 * 4 * 9000**2
+    assert "| 16 x 10 |" in (tmp_path / "loss.md").read_text()
+
+
+def test_the_gradients_of_the_loss_reuse_the_memory_they_are_given() -> None:
+    for call in loss_timing._compile((64, 32)).values():
+        memory = call.compiled.memory_analysis()
+        assert memory.alias_size_in_bytes >= 3 * 4 * 64 * 32
+
+
+@pytest.mark.parametrize("network", recipe.NETWORKS)
+@pytest.mark.parametrize("model", recipe.MODELS)
+def test_the_limit_multiplies_as_much_as_a_step(
+    model: str, network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(limit, "_quicker", lambda both, of: both[0])
+    jit = jax.jit
+
+    def spy(function: Any, **options: Any) -> Any:
+        jitted = jit(function, **options)
+        compiled.append(jitted)
+        return jitted
+
+    monkeypatch.setattr(jax, "jit", spy)
+    nothing = np.zeros(0)
+    trainer = limit.make(model, network, {}, nothing, nothing)
+    cells = dict(zip(trainer.run.__code__.co_freevars, trainer.run.__closure__ or (), strict=True))
+    program = compiled[-1].lower(cells["operands"].cell_contents, cells["results"].cell_contents)
+    flops = sum(product.num_flops for product in products.products(model, network))
+    assert program.compile().cost_analysis()["flops"] == pytest.approx(flops, rel=0.01)
+
+
+def test_trainers_that_disagree_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = {"ours": 1.0, "flax": 1.001}
+
+    @contextlib.contextmanager
+    def worker(name: str, path: Path) -> Iterator[Any]:
+        def ask(request: str, path: str, **_: Any) -> dict[str, float]:
+            images, labels = np.zeros((1, 28, 28), np.uint8), np.zeros(1, np.int32)
+            recipe.write_inputs(recipe.make_inputs("lenet", images, labels), Path(path))
+            return {"loss": losses[name]}
+
+        yield ask
+
+    monkeypatch.setattr(agreement, "worker", worker)
+    split = Split(np.zeros((100, 28, 28), np.uint8), np.zeros(100, np.int32))
+    with pytest.raises(RunFailedError, match="losses differ: dropmax, cnn, is 1.001 by flax"):
+        agreement.check_trainers(["ours", "flax"], ["dropmax"], ["cnn"], split)
+
+
+def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
+    (tmp_path / "inputs.npz").write_text("no arrays")
+    with (
+        pytest.raises(RunFailedError, match="flax failed: .*"),
+        workers.worker("flax", tmp_path / "inputs.npz"),
+    ):
+        pass
+
+
+def test_a_peer_that_is_not_installed_is_left_out(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "is_installed", lambda name: name != "pytorch")
+    assert workers.installed(["ours", "pytorch"]) == ["ours"]
+    assert "left out: pytorch, for the package torch is not installed" in capfd.readouterr().out
