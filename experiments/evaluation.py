@@ -54,17 +54,29 @@ class Figures(NamedTuple):
 Predictor = Callable[[Any, ArrayLike, EvaluationSet], Heads]
 
 
+def rows_here(count: int) -> np.ndarray:
+    """Of so many images, in parts spread over all devices: the rows of this process's devices."""
+    rows = _padded_rows_here(count)
+    return rows[rows < count]
+
+
 def on_devices(split: Split) -> EvaluationSet:
-    """Puts images on the local devices; every process evaluates its own share of each part."""
+    """Puts images on the local devices; every process predicts its own share of each part."""
+    rows = _padded_rows_here(len(split.images))
+    is_image = rows < len(split.images)
+    parts = np.zeros((*rows.shape, *split.images.shape[1:]), np.uint8)
+    parts[is_image] = split.images[rows[is_image]]
+    return EvaluationSet([put(part) for part in parts], split.labels)
+
+
+def _padded_rows_here(count: int) -> np.ndarray:
+    """Rows, those past the last too: `[parts, local devices, batches, rows]`."""
     num_devices, num_local = jax.device_count(), jax.local_device_count()
-    rows = -(-_PART // (_BATCHES * num_devices))
-    size = rows * _BATCHES * num_devices
-    missing = -len(split.images) % size
-    shape = split.images.shape[1:]
-    padded = np.concatenate([split.images, np.zeros((missing, *shape), np.uint8)])
-    mine = slice(jax.process_index() * num_local, (jax.process_index() + 1) * num_local)
-    parts = padded.reshape(-1, num_devices, _BATCHES, rows, *shape)
-    return EvaluationSet([put(part[mine]) for part in parts], split.labels)
+    num_rows = -(-_PART // (_BATCHES * num_devices))
+    num_parts = -(-count // (num_rows * _BATCHES * num_devices))
+    shape = (num_parts, num_devices, _BATCHES, num_rows)
+    first = jax.process_index() * num_local
+    return np.arange(np.prod(shape)).reshape(shape)[:, first : first + num_local]
 
 
 @functools.lru_cache(maxsize=8)
