@@ -75,6 +75,8 @@ class Checkpoints:
             if processes.is_first():
                 write_json(folder / _FILE_DIGESTS, _file_digests(folder))
         except Exception as error:  # orbax raises many kinds
+            if processes.is_loss(error):
+                raise
             raise RunFailedError(
                 f"cannot save the checkpoint of step {checkpoint.step} in "
                 f"{self._manager.directory}: {_first_line(error)}"

@@ -92,6 +92,26 @@ def predictor(task: Task, num_samples: int = 0) -> Predictor:
         `EvaluationSet` of N images; it returns `Heads` of NumPy arrays `[seeds, N, K]`, or
         `[seeds, num_samples, N, K]`.
     """
+    pmapped = jax.pmap(seeds_predict(task, num_samples), DEVICES, in_axes=(0, None, None, 0))
+
+    def predict(params: Any, seeds: ArrayLike, images: EvaluationSet) -> Heads:
+        heads, first = [], 0
+        for part in images.parts:
+            heads.append(unreplicate(pmapped(params, seeds, first, part)))
+            first += heads[-1].logits.shape[-2]
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts, -2), *heads)
+        return jax.tree.map(lambda head: head[..., : len(images.labels), :], joined)
+
+    return predict
+
+
+def seeds_predict(task: Task, num_samples: int = 0) -> Callable[..., Heads]:
+    """The heads of a part of the images, over seeds: what `predictor` gives to every device.
+
+    Returns:
+        A function of the parameters (leaves `[seeds, ...]`), the seeds `[seeds]`, the place of the
+        part's first image, and a device's images, uint8 `[batches, rows, H, W]`.
+    """
 
     def one_batch(params: Any, stream: Array, first: Array, images: Array) -> Heads:
         def one_pass(keys: Array | None) -> Heads:
@@ -123,17 +143,7 @@ def predictor(task: Task, num_samples: int = 0) -> Predictor:
             lambda head: lax.all_gather(head, DEVICES, axis=head.ndim - 2, tiled=True), heads
         )
 
-    pmapped = jax.pmap(every_seed, DEVICES, in_axes=(0, None, None, 0))
-
-    def predict(params: Any, seeds: ArrayLike, images: EvaluationSet) -> Heads:
-        heads, first = [], 0
-        for part in images.parts:
-            heads.append(unreplicate(pmapped(params, seeds, first, part)))
-            first += heads[-1].logits.shape[-2]
-        joined = jax.tree.map(lambda *parts: np.concatenate(parts, -2), *heads)
-        return jax.tree.map(lambda head: head[..., : len(images.labels), :], joined)
-
-    return predict
+    return every_seed
 
 
 def log_probs(task: Task, heads: Heads, fitted: Any = None) -> Array:
