@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from experiments import processes
 from experiments.errors import RunFailedError, UserError
 from experiments.files import write_json
 
@@ -33,7 +34,10 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints in a folder, the newest few; a context manager."""
+    """The checkpoints in a folder, the newest few; a context manager.
+
+    All processes of a run take part in each call, and see the same folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         # Orbax tells of every step it takes, and of damage, which `restore` tells in a line.
@@ -68,8 +72,11 @@ class Checkpoints:
         folder = self._folder(checkpoint.step)
         try:
             self._manager.save(checkpoint.step, args=parts, force=True)
-            write_json(folder / _FILE_DIGESTS, _file_digests(folder))
+            if processes.is_first():
+                write_json(folder / _FILE_DIGESTS, _file_digests(folder))
         except Exception as error:  # orbax raises many kinds
+            if processes.is_loss(error):
+                raise
             raise RunFailedError(
                 f"cannot save the checkpoint of step {checkpoint.step} in "
                 f"{self._manager.directory}: {_first_line(error)}"
@@ -92,6 +99,8 @@ class Checkpoints:
             try:
                 checkpoint = self._restore_step(step, like)
             except Exception as error:  # orbax raises many kinds
+                if processes.is_loss(error):
+                    raise
                 warn(f"the checkpoint of step {step} is damaged ({_first_line(error)}): left out")
                 continue
             for damaged in steps[: steps.index(step)]:
@@ -108,7 +117,10 @@ class Checkpoints:
         return Path(self._manager.directory) / str(step)
 
     def _restore_step(self, step: int, like: Any) -> Checkpoint:
-        _check_files(self._folder(step))
+        processes.together(lambda: _check_files(self._folder(step)))
+        return processes.together(lambda: self._restore_whole(step, like))
+
+    def _restore_whole(self, step: int, like: Any) -> Checkpoint:
         template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
         restored = self._manager.restore(
             step,

@@ -105,7 +105,12 @@ def run(main: Callable[[], None], own: Flags, description: str) -> NoReturn:
         own: the flags it reads.
         description: what `--help` says first.
     """
-    sys.exit(exit_code(main, own, description, sys.argv))
+    # Here, since it needs the flags above.
+    from experiments import processes
+
+    code = exit_code(main, own, description, sys.argv)
+    processes.leave(code)
+    sys.exit(code)
 
 
 def exit_code(

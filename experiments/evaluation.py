@@ -54,17 +54,29 @@ class Figures(NamedTuple):
 Predictor = Callable[[Any, ArrayLike, EvaluationSet], Heads]
 
 
+def rows_here(count: int) -> np.ndarray:
+    """Of so many images, in parts spread over all devices: the rows of this process's devices."""
+    rows = _padded_rows_here(count)
+    return rows[rows < count]
+
+
 def on_devices(split: Split) -> EvaluationSet:
-    """Puts images on the local devices; every process evaluates its own share of each part."""
+    """Puts images on the local devices; every process predicts its own share of each part."""
+    rows = _padded_rows_here(len(split.images))
+    is_image = rows < len(split.images)
+    parts = np.zeros((*rows.shape, *split.images.shape[1:]), np.uint8)
+    parts[is_image] = split.images[rows[is_image]]
+    return EvaluationSet([put(part) for part in parts], split.labels)
+
+
+def _padded_rows_here(count: int) -> np.ndarray:
+    """Rows, those past the last too: `[parts, local devices, batches, rows]`."""
     num_devices, num_local = jax.device_count(), jax.local_device_count()
-    rows = -(-_PART // (_BATCHES * num_devices))
-    size = rows * _BATCHES * num_devices
-    missing = -len(split.images) % size
-    shape = split.images.shape[1:]
-    padded = np.concatenate([split.images, np.zeros((missing, *shape), np.uint8)])
-    mine = slice(jax.process_index() * num_local, (jax.process_index() + 1) * num_local)
-    parts = padded.reshape(-1, num_devices, _BATCHES, rows, *shape)
-    return EvaluationSet([put(part[mine]) for part in parts], split.labels)
+    num_rows = -(-_PART // (_BATCHES * num_devices))
+    num_parts = -(-count // (num_rows * _BATCHES * num_devices))
+    shape = (num_parts, num_devices, _BATCHES, num_rows)
+    first = jax.process_index() * num_local
+    return np.arange(np.prod(shape)).reshape(shape)[:, first : first + num_local]
 
 
 @functools.lru_cache(maxsize=8)
@@ -79,6 +91,26 @@ def predictor(task: Task, num_samples: int = 0) -> Predictor:
         A function of the parameters (leaves `[devices, seeds, ...]`), the seeds `[seeds]` and an
         `EvaluationSet` of N images; it returns `Heads` of NumPy arrays `[seeds, N, K]`, or
         `[seeds, num_samples, N, K]`.
+    """
+    pmapped = jax.pmap(seeds_predict(task, num_samples), DEVICES, in_axes=(0, None, None, 0))
+
+    def predict(params: Any, seeds: ArrayLike, images: EvaluationSet) -> Heads:
+        heads, first = [], 0
+        for part in images.parts:
+            heads.append(unreplicate(pmapped(params, seeds, first, part)))
+            first += heads[-1].logits.shape[-2]
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts, -2), *heads)
+        return jax.tree.map(lambda head: head[..., : len(images.labels), :], joined)
+
+    return predict
+
+
+def seeds_predict(task: Task, num_samples: int = 0) -> Callable[..., Heads]:
+    """The heads of a part of the images, over seeds: what `predictor` gives to every device.
+
+    Returns:
+        A function of the parameters (leaves `[seeds, ...]`), the seeds `[seeds]`, the place of the
+        part's first image, and a device's images, uint8 `[batches, rows, H, W]`.
     """
 
     def one_batch(params: Any, stream: Array, first: Array, images: Array) -> Heads:
@@ -111,17 +143,7 @@ def predictor(task: Task, num_samples: int = 0) -> Predictor:
             lambda head: lax.all_gather(head, DEVICES, axis=head.ndim - 2, tiled=True), heads
         )
 
-    pmapped = jax.pmap(every_seed, DEVICES, in_axes=(0, None, None, 0))
-
-    def predict(params: Any, seeds: ArrayLike, images: EvaluationSet) -> Heads:
-        heads, first = [], 0
-        for part in images.parts:
-            heads.append(unreplicate(pmapped(params, seeds, first, part)))
-            first += heads[-1].logits.shape[-2]
-        joined = jax.tree.map(lambda *parts: np.concatenate(parts, -2), *heads)
-        return jax.tree.map(lambda head: head[..., : len(images.labels), :], joined)
-
-    return predict
+    return every_seed
 
 
 def log_probs(task: Task, heads: Heads, fitted: Any = None) -> Array:

@@ -107,34 +107,47 @@ def _read(path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is not a file")
         with path.open("rb") as file:
-            return _parse(_decompressed(file), path, item_shape)
+            return _parse(file, path, item_shape)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path} is a damaged gzip file: {error}") from error
     except OSError as error:
         raise UserError(f"{path}: {_reason(error)}") from error
 
 
-def _decompressed(file: BinaryIO) -> BinaryIO:
-    # By content and not by name, since browsers unpack files and keep the name.
-    magic = file.read(len(_GZIP_MAGIC))
-    file.seek(0)
-    return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if magic == _GZIP_MAGIC else file
-
-
 def _parse(file: BinaryIO, path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
+    # By content and not by name, since browsers unpack files and keep the name.
+    is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    file.seek(0)
+    if is_gzip:
+        return _unpacked(cast(BinaryIO, gzip.GzipFile(fileobj=file)), path, item_shape)
+    return _mapped(file, path, item_shape)
+
+
+def _mapped(file: BinaryIO, path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
+    """A plain file's content, of which the system reads what is looked at."""
+    shape = _parse_header(file, path, item_shape)
+    start = file.tell()
+    _check_length(os.fstat(file.fileno()).st_size - start, int(np.prod(shape)), path)
+    return np.memmap(file, np.uint8, "r", start, shape)
+
+
+def _unpacked(file: BinaryIO, path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
     shape = _parse_header(file, path, item_shape)
     num_bytes = int(np.prod(shape))
     # The header bounds what is read: a small gzip file can unpack to more than memory holds.
     # One byte more shows a file that is too long, and makes gzip verify its checksum.
     data = _read_at_most(file, num_bytes + 1)
-    if len(data) < num_bytes:
-        raise UserError(
-            f"{path} is truncated: its header promises {num_bytes} bytes of data, it has "
-            f"{len(data)}"
-        )
-    if len(data) > num_bytes:
-        raise UserError(f"{path} goes on after the {num_bytes} bytes that its header promises")
+    _check_length(len(data), num_bytes, path)
     return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _check_length(found: int, promised: int, path: Path) -> None:
+    if found < promised:
+        raise UserError(
+            f"{path} is truncated: its header promises {promised} bytes of data, it has {found}"
+        )
+    if found > promised:
+        raise UserError(f"{path} goes on after the {promised} bytes that its header promises")
 
 
 def _read_at_most(file: BinaryIO, num_bytes: int) -> bytearray:

@@ -1,10 +1,12 @@
 """Trains a method on MNIST and reports its test error: `python -m experiments.mnist`."""
 
+import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Any
 
-from experiments import command, data_flags
+from experiments import command, data_flags, processes
 from experiments.config import NETWORKS, PRECISIONS, Config, method_names, read_config
 from experiments.errors import UserError
 
@@ -35,6 +37,7 @@ _MODE = FLAGS.choice(
 _SAVE_EVERY = FLAGS.integer("save_every", 50, "epochs between checkpoints")
 _RESUME = FLAGS.switch("resume", "go on with the run in --savedir")
 _OVERWRITE = FLAGS.switch("overwrite", "replace the run in --savedir")
+_PROCESSES = processes.define_flags(FLAGS)
 
 # The flags that decide on each value of a configuration; where none of them is given, a run that
 # is resumed or tested keeps its own value.
@@ -64,20 +67,33 @@ def main() -> None:
     savedir = Path(os.path.expanduser(_SAVEDIR.value or f"results/{_MODEL.value}"))
     config = _config(_kept_values(savedir) if resume or tests else {})
     command.use_compilation_cache()
+    with processes.joined(_PROCESSES):
+        _run(config, savedir, tests, resume, overwrite)
+
+
+def _run(config: Config, savedir: Path, tests: bool, resume: bool, overwrite: bool) -> None:
     # Only now, so that --help and mistakes in flags are answered at once.
     from experiments import data, run
 
     run.check_settings(config)
     if not tests:
-        run.check_folder(savedir, resume, overwrite)
-    dataset = data.load(
-        config.dataset,
-        mnist_path=config.mnist_path,
-        data_dir=config.data_dir,
-        train_per_class=config.train_per_class,
+        processes.by_first(lambda: run.check_folder(savedir, resume, overwrite))
+    share = run.share()
+    dataset = processes.together(
+        lambda: data.load(
+            config.dataset,
+            mnist_path=config.mnist_path,
+            data_dir=config.data_dir,
+            train_per_class=config.train_per_class,
+            share=share,
+        )
     )
     print(f"data: {dataset.note}", flush=True)
-    config = config.on(dataset.name, data.fingerprint(dataset))
+    config = config.on(dataset.name, data.fingerprint(dataset, share))
+    # Where the data are may differ from machine to machine.
+    deciding = dataclasses.replace(config, mnist_path=None, data_dir=None).to_json()
+    settings = [deciding, _SAVE_EVERY.value, tests, resume, overwrite]
+    processes.check_same("flags or data", json.dumps(settings))
     if tests:
         summary = run.test(config, dataset, savedir)
     else:

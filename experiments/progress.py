@@ -1,20 +1,23 @@
 """What a person sees while a run trains."""
 
+import io
 import sys
 import time
 from typing import TextIO
 
 from tqdm import tqdm
 
+from experiments import processes
+
 _SECONDS_BETWEEN_LINES = 20.0
 
 
 class Progress:
-    """A bar on a terminal; elsewhere a line now and then. A context manager."""
+    """A bar on a terminal; elsewhere a line now and then; of process 0. A context manager."""
 
     def __init__(self, name: str, step: int, num_steps: int, num_epochs: int) -> None:
         self._num_epochs, self._num_steps = num_epochs, num_steps
-        self._stream: TextIO = sys.stderr
+        self._stream: TextIO = sys.stderr if processes.is_first() else io.StringIO()
         self._name, self._first, self._step = name, step, step
         self._start = time.monotonic()
         self._last_line = self._start

@@ -16,10 +16,10 @@ import numpy as np
 from jax import Array
 
 from dropmax_jax import METHODS, metrics
-from experiments import evaluation, plots, tensorboard, training
+from experiments import evaluation, plots, processes, tensorboard, training
 from experiments.checkpoints import Checkpoint, Checkpoints
 from experiments.config import Config, differences, read_config
-from experiments.data import Dataset
+from experiments.data import Dataset, Share
 from experiments.errors import RunFailedError, UserError
 from experiments.files import locked_folder, read_json, write_json, write_text
 from experiments.progress import Progress
@@ -42,8 +42,8 @@ def train(
 
     Args:
         config: what to train.
-        data: what to train it on.
-        savedir: the run's folder.
+        data: what to train it on, or this process's share of it.
+        savedir: the run's folder, which all processes see and process 0 alone writes reports to.
         save_every: epochs between two checkpoints; there is one more at the end.
         resume: go on from the newest checkpoint, if there is one.
         overwrite: begin anew where there is a run already.
@@ -58,8 +58,8 @@ def train(
             cannot be written, and those before it are kept.
     """
     check_sizes(config, data)
-    with locked_folder(savedir), _failed_writes_told(savedir):
-        _prepare_folder(config, savedir, resume, overwrite)
+    with _locked_by_first(savedir), _failed_writes_told(savedir):
+        processes.by_first(lambda: _prepare_folder(config, savedir, resume, overwrite))
         if (savedir / "summary.json").exists():
             return dict(read_json(savedir / "summary.json"))
         with Checkpoints(savedir / "checkpoints") as checkpoints:
@@ -98,7 +98,7 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
         raise UserError(f"there is no run in {savedir}: train one first, or pass --savedir")
     _check_same_config(config, savedir)
     task = training.make_task(config, len(data.train.labels))
-    with locked_folder(savedir), _failed_writes_told(savedir):
+    with _locked_by_first(savedir), _failed_writes_told(savedir):
         with Checkpoints(savedir / "checkpoints") as checkpoints:
             like = training.abstract_states(task, config.seeds)
             checkpoint = checkpoints.restore(like, warn=print)
@@ -111,6 +111,15 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
         else:
             print(f"the run is unfinished: this is step {checkpoint.step} of {num_steps}")
         return summary
+
+
+def share() -> Share:
+    """The images that this process needs."""
+    return Share(training.rows_here, evaluation.rows_here)
+
+
+def _locked_by_first(savedir: Path) -> contextlib.AbstractContextManager[None]:
+    return processes.held_by_first(lambda: locked_folder(savedir))
 
 
 @contextlib.contextmanager
@@ -254,7 +263,7 @@ class _Trainer:
             self.epoch_seconds = restored.progress["epoch_seconds"]
             self.state = training.replicate(restored.state)
         self.saved_epoch = len(self.history)
-        tensorboard.remove_events(savedir, self.saved_epoch + 1)
+        processes.by_first(lambda: tensorboard.remove_events(savedir, self.saved_epoch + 1))
         self.data = training.on_devices(data.train)
         self.validation = evaluation.on_devices(data.validation)
         self.predict = evaluation.predictor(self.task)
@@ -276,7 +285,8 @@ class _Trainer:
     def save(self) -> None:
         self._write_metrics()
         # Before the checkpoint: should the run be killed between the two, they are written again.
-        tensorboard.write_events(self.savedir, self.history, self.saved_epoch + 1)
+        if processes.is_first():
+            tensorboard.write_events(self.savedir, self.history, self.saved_epoch + 1)
         self.checkpoints.save(self.checkpoint())
         self.saved_epoch = len(self.history)
 
@@ -285,9 +295,10 @@ class _Trainer:
             return
         start = time.perf_counter()
         run_steps = training.pmapped_train_steps(self.task)
-        compiled = run_steps.lower(  # type: ignore[attr-defined]
-            self.state, self.seeds, 0, 0, *self.data
-        ).compile()
+        # No steps, so as to compile: what pmap's own `lower` gives is for one process only.
+        self.state = jax.block_until_ready(
+            run_steps(self.state, self.seeds, self.step, self.step, *self.data)
+        )
         self.validation_errors()
         self.compile_seconds += time.perf_counter() - start
         name = f"{self.config.model}, {self.config.network}"
@@ -297,7 +308,7 @@ class _Trainer:
         ):
             for warning in self.warnings:
                 progress.say(warning)
-            self._loop(compiled, request, progress)
+            self._loop(run_steps, request, progress)
         self.save()
 
     def _loop(
@@ -317,16 +328,17 @@ class _Trainer:
             seconds = time.perf_counter() - start
             # Long enough to be efficient, and short enough to stop soon and show progress.
             steps_a_call = max(1, int((stop - self.step) * _SECONDS_A_CALL / seconds))
+            steps_a_call, signal_number = processes.agree(steps_a_call, request.signal_number)
             self.step, self.train_seconds = stop, self.train_seconds + seconds
             self.epoch_seconds += seconds
             self._check_finite()
             if self.step % per_epoch == 0:
                 self._end_epoch(progress)
             progress.steps_done(self.step)
-            if request.signal_number is not None and self.step < self.num_steps:
+            if signal_number is not None and self.step < self.num_steps:
                 self.save()
                 raise Stopped(
-                    request.signal_number,
+                    signal_number,
                     f"stopped at step {self.step} of {self.num_steps}; the state is saved in "
                     f"{self.savedir}: pass --resume to go on",
                 )
@@ -368,6 +380,8 @@ class _Trainer:
         return jax.vmap(metrics.error_rate, (0, None))(log_probs, labels)
 
     def _write_metrics(self) -> None:
+        if not processes.is_first():
+            return
         lines = [json.dumps(entry) + "\n" for entry in self.history]
         write_text(self.savedir / "metrics.jsonl", "".join(lines))
 
@@ -422,6 +436,8 @@ def _summary(
 
 def _write_results(savedir: Path, summary: dict[str, Any], checkpoint: Checkpoint) -> None:
     """Writes the files that only a finished run has."""
+    if not processes.is_first():
+        return
     title = f"{summary['model']}, {summary['network']}, {summary['dataset']}"
     history = checkpoint.progress["history"]
     plots.learning_curves(history, title, savedir / "learning_curves.png")

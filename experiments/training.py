@@ -284,17 +284,24 @@ def seeds_train_steps(task: Task, platform: str) -> Callable[..., TrainState]:
     return steps
 
 
+def rows_here(count: int) -> np.ndarray:
+    """Of so many rows, spread evenly over all devices: those of this process's devices."""
+    num_local = -(-count // jax.device_count()) * jax.local_device_count()
+    first = min(jax.process_index() * num_local, count)
+    return np.arange(first, min(first + num_local, count))
+
+
 def spread(values: np.ndarray, fill: int = 0) -> np.ndarray:
     """Splits rows evenly over all devices and returns the local devices' `[devices, rows, ...]`.
 
     Rows of `fill` make up the number where it is not divisible; no step reads them.
     """
-    num_devices = jax.device_count()
-    missing = -len(values) % num_devices
-    padded = np.concatenate([values, np.full((missing, *values.shape[1:]), fill, values.dtype)])
-    shares = padded.reshape(num_devices, -1, *values.shape[1:])
-    first = jax.process_index() * jax.local_device_count()
-    return shares[first : first + jax.local_device_count()]
+    num_rows = -(-len(values) // jax.device_count())
+    shape = (jax.local_device_count(), num_rows, *values.shape[1:])
+    mine = values[rows_here(len(values))]
+    padded = np.full((shape[0] * num_rows, *shape[2:]), fill, values.dtype)
+    padded[: len(mine)] = mine
+    return padded.reshape(shape)
 
 
 def on_devices(split: Split) -> tuple[Array, Array]:

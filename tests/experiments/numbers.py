@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 from dropmax_jax.networks import NETWORKS
-from experiments import data, evaluation, training
+from experiments import command, data, evaluation, processes, training
 from experiments.config import Config
 from experiments.split import Split
 from tests.experiments import tiny
-from tests.experiments.runner import ROOT, environment
+from tests.experiments.runner import ROOT, environment, outcomes, start_processes
 
 # No number of devices but one divides it: the last share is filled up.
 NUM_TRAIN = 203
@@ -50,15 +50,27 @@ def counts(num_train: int = NUM_TRAIN) -> dict[str, Any]:
 
 
 def main() -> None:
+    folder, *arguments = sys.argv[1:]
+    own = command.Flags()
+    process_flags = processes.define_flags(own)
+    own.values(["numbers", *arguments])
+    with processes.joined(process_flags):
+        print_numbers(folder)
+        sys.stdout.flush()
+
+
+def print_numbers(folder: str) -> None:
     NETWORKS["tiny"] = tiny.Tiny
-    images = data.load(mnist_path=sys.argv[1], train_per_class=30).train
+    images = data.load(mnist_path=folder, train_per_class=30).train
     numbers = {
         "devices": jax.device_count(),
+        "processes": jax.process_count(),
         "dropmax": first_epoch("dropmax", "tiny", images),
-        "mc_dropout": first_epoch("mc_dropout", "tiny", images),
-        "counts": counts(),
     }
-    if jax.device_count() == 2:
+    if jax.process_count() == 1:
+        numbers["mc_dropout"] = first_epoch("mc_dropout", "tiny", images)
+        numbers["counts"] = counts()
+    if jax.device_count() == jax.local_device_count() == 2:
         numbers["lenet"] = first_epoch("dropmax", "lenet", images)
     print(json.dumps(numbers))
 
@@ -78,6 +90,19 @@ def on_devices(count: int, mnist_folder: Path) -> dict[str, Any]:
     assert process.returncode == 0, process.stderr
     numbers: dict[str, Any] = json.loads(process.stdout)
     assert numbers["devices"] == count
+    return numbers
+
+
+@functools.cache
+def on_processes(count: int, devices: int, mnist_folder: Path) -> dict[str, Any]:
+    """What `main` prints in so many processes, with so many devices each."""
+    module = "tests.experiments.numbers"
+    ended = outcomes(start_processes(module, count, str(mnist_folder), devices=devices))
+    assert [process.code for process in ended] == [0] * count, ended
+    # Gloo, which connects the processes, tells of it.
+    numbers: dict[str, Any] = json.loads(ended[0].stdout.splitlines()[-1])
+    assert numbers["processes"] == count
+    assert numbers["devices"] == count * devices
     return numbers
 
 

@@ -1,6 +1,7 @@
 """Runs the experiment command, in this process or in one of its own."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,6 +50,41 @@ def start(*arguments: str, devices: int = 1, cwd: Path = ROOT) -> "subprocess.Po
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def start_processes(
+    module: str, count: int, *arguments: str, devices: int = 1
+) -> "list[subprocess.Popen[str]]":
+    """Starts a module in processes of one run, which meet on this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", module, *arguments),
+                *(f"--coordinator_address={address}", f"--num_processes={count}"),
+                f"--process_id={number}",
+            ],
+            cwd=ROOT,
+            env=environment(devices),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(count)
+    ]
+
+
+def outcomes(processes: "list[subprocess.Popen[str]]", timeout: float = 120) -> list[Outcome]:
+    """Waits for the end of all; kills what is left where that takes too long."""
+    try:
+        written = [process.communicate(timeout=timeout) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [
+        Outcome(process.returncode, *text) for process, text in zip(processes, written, strict=True)
+    ]
 
 
 def run_apart(*arguments: str, devices: int = 1, cwd: Path = ROOT) -> Outcome:

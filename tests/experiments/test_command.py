@@ -18,6 +18,7 @@ from tests.experiments.runner import files_under
 
 FLAGS = (
     "batch_size",
+    "coordinator_address",
     "data_dir",
     "dataset",
     "learning_rate",
@@ -26,9 +27,11 @@ FLAGS = (
     "model",
     "network",
     "num_epochs",
+    "num_processes",
     "num_seeds",
     "overwrite",
     "precision",
+    "process_id",
     "resume",
     "save_every",
     "savedir",
@@ -36,7 +39,7 @@ FLAGS = (
     "temperature",
     "train_per_class",
 )
-POSITIVE_INTEGERS = ("batch_size", "num_epochs", "num_seeds", "save_every")
+POSITIVE_INTEGERS = ("batch_size", "num_epochs", "num_processes", "num_seeds", "save_every")
 POSITIVE_FLOATS = ("learning_rate", "temperature")
 CHOICES = ("dataset", "mode", "model", "network", "precision")
 SWITCHES = ("overwrite", "resume")
@@ -45,7 +48,15 @@ NO_INTEGERS = ("1.5", "1e3", "nan", "inf", "ten", "", " ", "1,000", "9" * 5000)
 IMPOSSIBLE = [
     *((name, value) for name in POSITIVE_INTEGERS for value in (*NO_INTEGERS, "0", "-1", "-0")),
     *((name, str(2**31)) for name in POSITIVE_INTEGERS),
-    *(("seed", value) for value in (*NO_INTEGERS, "-1", str(2**31))),
+    *(
+        (name, value)
+        for name in ("seed", "process_id")
+        for value in (*NO_INTEGERS, "-1", str(2**31))
+    ),
+    # Flags of several processes that lack the others.
+    ("coordinator_address", "127.0.0.1:8476"),
+    ("num_processes", "2"),
+    ("process_id", "0"),
     *(
         (name, value)
         for name in POSITIVE_FLOATS

@@ -1,0 +1,142 @@
+"""What accelerators are given, where there is none: programs exported for them on a CPU."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
+
+from dropmax_jax import Heads
+from experiments import evaluation, training
+from experiments.config import Config
+from experiments.training import DEVICES, Task
+
+SEEDS = (0, 1)
+BATCH_SIZE = 16
+NUM_TRAIN = 64
+
+pytestmark = pytest.mark.parametrize("platform", ["cuda", "tpu"])
+
+# Of these, the first three carry shardings, and the last is JAX's random numbers on CUDA.
+CUSTOM_CALLS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "cu_threefry2x32_ffi"}
+
+
+def task_of(model: str = "dropmax", network: str = "lenet") -> Task:
+    return training.make_task(Config(model, network=network, batch_size=BATCH_SIZE), NUM_TRAIN)
+
+
+def array(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def on_each(devices: int, tree: Any) -> Any:
+    """As `training.replicate` puts it: `[devices, ...]`."""
+    return jax.tree.map(lambda leaf: array(devices, *leaf.shape, dtype=leaf.dtype), tree)
+
+
+def module_of(
+    function: Callable[..., Any], platform: str, *arguments: Any, donated: tuple[int, ...] = ()
+) -> str:
+    jitted = jax.jit(function, donate_argnums=donated)
+    return jax.export.export(jitted, platforms=[platform])(*arguments).mlir_module()
+
+
+def sharded(
+    function: Callable[..., Any], devices: int, in_axes: tuple[int | None, ...]
+) -> Callable[..., Any]:
+    """What pmap makes of a function, in the words that `jax.export` understands."""
+
+    def on_device(*arguments: Any) -> Any:
+        own = (
+            argument if axis is None else jax.tree.map(lambda leaf: leaf[0], argument)
+            for argument, axis in zip(arguments, in_axes, strict=True)
+        )
+        return jax.tree.map(lambda leaf: leaf[None], function(*own))
+
+    split, same = PartitionSpec(DEVICES), PartitionSpec()
+    return jax.shard_map(
+        on_device,
+        mesh=AbstractMesh((devices,), (DEVICES,)),
+        in_specs=tuple(same if axis is None else split for axis in in_axes),
+        out_specs=split,
+        check_vma=False,
+    )
+
+
+def train_module(task: Task, platform: str, devices: int) -> str:
+    """A call of any number of steps of an epoch, as `pmapped_train_steps` compiles it."""
+    state = on_each(devices, training.abstract_states(task, SEEDS))
+    rows = -(-NUM_TRAIN // devices)
+    images, labels = array(devices, rows, 28, 28, dtype=jnp.uint8), array(devices, rows)
+    steps = training.seeds_train_steps(task, platform)
+    return module_of(
+        sharded(steps, devices, (0, None, None, None, 0, 0)),
+        platform,
+        *(state, array(len(SEEDS)), array(), array(), images, labels),
+        donated=(0,),
+    )
+
+
+def predict_module(task: Task, platform: str, devices: int, num_samples: int = 0) -> str:
+    params = on_each(devices, training.abstract_states(task, SEEDS).params)
+    images = array(devices, 10, 8, 28, 28, dtype=jnp.uint8)
+    return module_of(
+        sharded(evaluation.seeds_predict(task, num_samples), devices, (0, None, None, 0)),
+        platform,
+        *(params, array(len(SEEDS)), array(), images),
+    )
+
+
+def check_stays_on_device(module: str) -> None:
+    assert set(re.findall(r"custom_call @(\w+)", module)) <= CUSTOM_CALLS
+    for word in ("callback", "infeed", "outfeed", "stablehlo.send", "stablehlo.recv"):
+        assert word not in module
+    assert not re.search(r"[<x]f64", module)
+
+
+def count_convolutions(module: str) -> int:
+    return module.count("stablehlo.convolution")
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize("network", ["lenet", "cnn"])
+def test_training(platform: str, devices: int, network: str) -> None:
+    task = task_of(network=network)
+    module = train_module(task, platform, devices)
+    check_stays_on_device(module)
+    # Two forwards, their weights' gradients, and the gradient of the second one's input; that of
+    # the first one's input may stand there too, but nothing uses it.
+    assert count_convolutions(module) in {5, 6}
+    assert ("stablehlo.reduce_scatter" in module) == (devices > 1)
+    # The loop over steps, around everything else.
+    assert "stablehlo.while" in module
+    (signature,) = re.findall(r"func.func public @main\((.*)\) ->", module)
+    donated = re.findall(r"tf.aliasing_output|jax.buffer_donor", signature)
+    assert len(donated) == len(jax.tree.leaves(training.abstract_states(task, SEEDS)))
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize(("model", "num_samples"), [("dropmax", 0), ("mc_dropout", 2)])
+def test_prediction(platform: str, devices: int, model: str, num_samples: int) -> None:
+    module = predict_module(task_of(model), platform, devices, num_samples)
+    check_stays_on_device(module)
+    assert count_convolutions(module) == 2
+    assert devices == 1 or "stablehlo.all_gather" in module
+
+
+@pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
+def test_evaluation(platform: str, model: str) -> None:
+    task, num_images = task_of(model), 100
+    samples = (task.method.num_samples,) if task.method.num_samples else ()
+    shape = (len(SEEDS), *samples, num_images, 10)
+    like: Any = {name: array(*shape, dtype=jnp.float32) for name in task.method.heads}
+    heads = Heads(**like)
+
+    def evaluate(heads: Heads, labels: jax.Array) -> Any:
+        return evaluation.figures(evaluation.log_probs(task, heads), labels)
+
+    check_stays_on_device(module_of(evaluate, platform, heads, array(num_images)))
