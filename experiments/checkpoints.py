@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.errors import RunFailedError, UserError
-from experiments.files import write_json
+from experiments.files import remove_unfinished, write_json
 
 _KEPT = 3
 _FILE_DIGESTS = "sha256.json"
@@ -42,6 +42,8 @@ class Checkpoints:
             max_to_keep=_KEPT, cleanup_tmp_directories=True, enable_async_checkpointing=False
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        for step in self._manager.all_steps():
+            remove_unfinished(self._folder(step))
 
     def __enter__(self) -> "Checkpoints":
         return self
