@@ -1,9 +1,12 @@
 """A run's checkpoints: orbax writes them whole or not at all, digests tell damage."""
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,9 +36,15 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints in a folder, the newest few; a context manager."""
+    """The checkpoints in a folder, the newest few; a context manager.
+
+    Raises:
+        UserError: the folder is a link: what it leads to may be somebody else's.
+    """
 
     def __init__(self, folder: Path) -> None:
+        if folder.is_symlink():
+            raise UserError(f"{folder} is a link: put the folder itself there")
         # Orbax tells of every step it takes, and of damage, which `restore` tells in a line.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(
@@ -69,7 +78,8 @@ class Checkpoints:
         )
         folder = self._folder(checkpoint.step)
         try:
-            self._manager.save(checkpoint.step, args=parts, force=True)
+            with _threads_silenced():
+                self._manager.save(checkpoint.step, args=parts, force=True)
             write_json(folder / _FILE_DIGESTS, _file_digests(folder))
         except Exception as error:  # orbax raises many kinds
             raise RunFailedError(
@@ -92,7 +102,8 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                checkpoint = self._restore_step(step, like)
+                with _threads_silenced():
+                    checkpoint = self._restore_step(step, like)
             except Exception as error:  # orbax raises many kinds
                 warn(f"the checkpoint of step {step} is damaged ({_first_line(error)}): left out")
                 continue
@@ -125,6 +136,25 @@ class Checkpoints:
         if jax.tree.map(np.shape, state) != jax.tree.map(np.shape, template):
             raise ValueError("its arrays have other shapes")
         return Checkpoint(step, state, progress)
+
+
+@contextlib.contextmanager
+def _threads_silenced() -> Iterator[None]:
+    """Lets the block alone tell of its error, and not the threads that work for it.
+
+    Where one of orbax's files cannot be read or written, tensorstore's threads tell of the others
+    on the screen, then or later.
+    """
+    before = sys.unraisablehook
+
+    def main_thread_only(unraisable: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            before(unraisable)
+
+    sys.unraisablehook = main_thread_only
+    yield
+    # Not after an error.
+    sys.unraisablehook = before
 
 
 def digest(state: Any) -> str:

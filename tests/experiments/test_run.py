@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from experiments import data, evaluation, run, training
-from experiments.checkpoints import Checkpoint, Checkpoints, digest
 from experiments.config import Config, read_config
 from experiments.data import Dataset
 from experiments.errors import RunFailedError, UserError
@@ -26,6 +25,7 @@ from experiments.files import locked_folder
 from experiments.stopping import Stopped, StopRequest
 from tests.experiments import runner
 from tests.experiments.conftest import add_tiny
+from tests.experiments.results import events_of, metrics_of, newest, numbers_of, summary_of
 
 STEPS_PER_EPOCH = 25
 
@@ -69,36 +69,6 @@ def tiny_run(
     return folder
 
 
-def metrics_of(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def summary_of(folder: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return values
-
-
-def numbers_of(folder: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
-    """All that must not depend on what befell a run: parameters, metrics, figures."""
-    state = newest(folder, config, dataset).state
-    return {
-        "state": digest(state),
-        "metrics": [{**entry, "seconds": None} for entry in metrics_of(folder)],
-        "figures": {
-            name: value for name, value in summary_of(folder).items() if name.startswith("test_")
-        },
-    }
-
-
-def newest(folder: Path, config: Config, dataset: Dataset) -> Checkpoint:
-    task = training.make_task(config, len(dataset.train.labels))
-    like = training.abstract_states(task, config.seeds)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        found = checkpoints.restore(like, pytest.fail)
-    assert found is not None
-    return found
-
-
 def png_pixels(path: Path) -> np.ndarray:
     """The bytes of the rows of a PNG, each with its filter's number in front."""
     content = path.read_bytes()
@@ -113,24 +83,6 @@ def png_pixels(path: Path) -> np.ndarray:
     pixels = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(height, -1)
     assert pixels.shape[1] > 3 * width
     return pixels
-
-
-def events_of(folder: Path) -> dict[str, dict[int, float]]:
-    """Scalars by name and step, of all event files: records of length, CRC, protobuf, CRC."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    scalars: dict[str, dict[int, float]] = {}
-    for file in sorted(folder.glob("events.out.tfevents.*")):
-        content, place = file.read_bytes(), 0
-        while place < len(content):
-            (length,) = struct.unpack("<Q", content[place : place + 8])
-            event = Event.FromString(content[place + 12 : place + 12 + length])
-            place += length + 16
-            for value in event.summary.value:
-                steps = scalars.setdefault(value.tag, {})
-                assert event.step not in steps, "an epoch is told twice"
-                steps[event.step] = value.simple_value
-    return scalars
 
 
 METRICS_KEYS = {
