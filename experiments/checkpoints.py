@@ -199,4 +199,6 @@ def _text_digest(values: Any) -> str:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    line = lines[0] if lines else type(error).__name__
+    # Between what was done and why it failed, orbax names the same file again and again.
+    return line if len(line) <= 200 else f"{line[:100]} ... {line[-100:]}"

@@ -21,6 +21,7 @@ from experiments import data, idx, tfds_mnist
 from experiments.errors import UserError
 from experiments.split import Split
 from tests.experiments.fake_mnist import write_mnist
+from tests.experiments.runner import files_under
 
 tfds = pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record")
@@ -201,6 +202,33 @@ def test_wrong_checksum_of_an_earlier_download(host: str, files: Path, tmp_path:
     message = refused(lambda: load(tmp_path))
     assert f"{path} has a wrong checksum" in message
     assert not version_folder(tmp_path).exists()
+
+
+def test_interrupted_download_is_not_taken_for_whole(
+    host: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is closed in the middle of a file, which is whole the next time."""
+
+    def send_half(handler: QuietHandler, source: Any, outputfile: Any) -> None:
+        content = source.read()
+        outputfile.write(content[: len(content) // 2])
+        handler.close_connection = True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QuietHandler, "copyfile", send_half)
+        refused(lambda: load(tmp_path))
+        assert not version_folder(tmp_path).exists()
+    assert len(load(tmp_path)[0].labels) == 1040
+
+
+def test_reading_what_is_prepared_writes_nothing(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path)
+    before = files_under(tmp_path)
+    forbid_preparing(monkeypatch)
+    load(tmp_path)
+    assert files_under(tmp_path) == before
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, MemoryError])
