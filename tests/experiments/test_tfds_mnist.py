@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,24 @@ def test_damaged_prepared_folder(host: str, tmp_path: Path, pattern: str, damage
         assert_same_order(load(tmp_path), loaded)
     else:
         assert "delete it" in refused(lambda: load(tmp_path))
+
+
+@pytest.mark.parametrize("promised", [2_000_000, 10**15, -1])
+def test_promises_of_a_prepared_folder_do_not_take_memory(
+    host: str, tmp_path: Path, promised: int
+) -> None:
+    load(tmp_path)
+    path = version_folder(tmp_path) / "dataset_info.json"
+    info = json.loads(path.read_text())
+    for split in info["splits"]:
+        split["shardLengths"] = [str(promised)]
+    path.write_text(json.dumps(info))
+    tracemalloc.start()
+    try:
+        assert "delete it" in refused(lambda: load(tmp_path))
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_without_array_record(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
