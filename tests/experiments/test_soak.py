@@ -14,6 +14,8 @@ def test_survives_a_fault_and_notices_a_loss(
 ) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     soak = Soak(tmp_path, random.Random(0))
+    # At the first checkpoint, however slow this machine is now.
+    soak.seconds = 0.0
     soak._killed("while a checkpoint was written", "checkpoints/*.orbax-checkpoint-tmp*")
     soak.finish()
     assert soak.counts.total() == soak.num_runs == 1
