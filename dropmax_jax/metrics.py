@@ -344,8 +344,10 @@ def risk_coverage(uncertainties: ArrayLike, is_error: ArrayLike) -> jax.Array:
     """
     scores, is_error = _scores_and_flags("uncertainties", uncertainties, "is_error", is_error)
     order = jnp.argsort(scores)
-    is_new = jnp.diff(scores[order], prepend=-jnp.inf) > 0.0
-    ties = jnp.cumsum(is_new) - is_new[0]
+    ordered = scores[order]
+    # Compared, not subtracted: the difference of two tiny scores is 0 on some devices.
+    is_new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] > ordered[:-1]])
+    ties = jnp.cumsum(is_new)
     errors = is_error[order].astype(scores.dtype)
     sums, counts = (
         jax.ops.segment_sum(values, ties, num_segments=scores.size)

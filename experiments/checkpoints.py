@@ -1,9 +1,12 @@
 """A run's checkpoints: orbax writes them whole or not at all, digests tell damage."""
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +16,7 @@ import orbax.checkpoint as ocp
 
 from experiments import processes
 from experiments.errors import RunFailedError, UserError
-from experiments.files import write_json
+from experiments.files import remove_unfinished, write_json
 
 _KEPT = 3
 _FILE_DIGESTS = "sha256.json"
@@ -37,15 +40,22 @@ class Checkpoints:
     """The checkpoints in a folder, the newest few; a context manager.
 
     All processes of a run take part in each call, and see the same folder.
+
+    Raises:
+        UserError: the folder is a link: what it leads to may be somebody else's.
     """
 
     def __init__(self, folder: Path) -> None:
+        if folder.is_symlink():
+            raise UserError(f"{folder} is a link: put the folder itself there")
         # Orbax tells of every step it takes, and of damage, which `restore` tells in a line.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=_KEPT, cleanup_tmp_directories=True, enable_async_checkpointing=False
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        for step in self._manager.all_steps():
+            remove_unfinished(self._folder(step))
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -71,7 +81,8 @@ class Checkpoints:
         )
         folder = self._folder(checkpoint.step)
         try:
-            self._manager.save(checkpoint.step, args=parts, force=True)
+            with _threads_silenced():
+                self._manager.save(checkpoint.step, args=parts, force=True)
             if processes.is_first():
                 write_json(folder / _FILE_DIGESTS, _file_digests(folder))
         except Exception as error:  # orbax raises many kinds
@@ -97,7 +108,8 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                checkpoint = self._restore_step(step, like)
+                with _threads_silenced():
+                    checkpoint = self._restore_step(step, like)
             except Exception as error:  # orbax raises many kinds
                 if processes.is_loss(error):
                     raise
@@ -135,6 +147,25 @@ class Checkpoints:
         if jax.tree.map(np.shape, state) != jax.tree.map(np.shape, template):
             raise ValueError("its arrays have other shapes")
         return Checkpoint(step, state, progress)
+
+
+@contextlib.contextmanager
+def _threads_silenced() -> Iterator[None]:
+    """Lets the block alone tell of its error, and not the threads that work for it.
+
+    Where one of orbax's files cannot be read or written, tensorstore's threads tell of the others
+    on the screen, then or later.
+    """
+    before = sys.unraisablehook
+
+    def main_thread_only(unraisable: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            before(unraisable)
+
+    sys.unraisablehook = main_thread_only
+    yield
+    # Not after an error.
+    sys.unraisablehook = before
 
 
 def digest(state: Any) -> str:
@@ -179,4 +210,6 @@ def _text_digest(values: Any) -> str:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    line = lines[0] if lines else type(error).__name__
+    # Between what was done and why it failed, orbax names the same file again and again.
+    return line if len(line) <= 200 else f"{line[:100]} ... {line[-100:]}"

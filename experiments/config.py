@@ -10,7 +10,7 @@ from typing import Any
 from experiments.errors import UserError
 from experiments.files import read_json
 
-NETWORKS = ("lenet", "cnn")
+NETWORKS: tuple[str, ...] = ("lenet", "cnn")
 PRECISIONS = ("float32", "bfloat16")
 DATASETS = ("auto", "mnist", "mnist_5k")
 

@@ -3,12 +3,16 @@
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+
+# What begins with this, a run has made and not finished.
+UNFINISHED = ".dropmax_unfinished."
 
 
 @contextlib.contextmanager
@@ -17,7 +21,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Whoever reads `path` sees the old content or the new, and after an error still the old.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f"{UNFINISHED}{path.name}.", suffix=path.suffix, dir=path.parent
+    )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -50,9 +56,20 @@ def read_json(path: Path) -> Any:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes what runs that were killed have left in a folder that no run uses now."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 @contextlib.contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Makes a folder and keeps other runs out of it until the end, however this one ends.
+
+    What a run that was killed has left unfinished there is removed.
 
     Raises:
         UserError: the folder cannot be written to, or another run uses it.
@@ -63,6 +80,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / ".lock", timeout=0)
         lock.acquire()
+        remove_unfinished(folder)
     except filelock.Timeout as error:
         raise UserError(
             f"another run is using {folder}: wait for it to end, or pass another --savedir"

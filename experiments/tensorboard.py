@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.files import UNFINISHED
+
 
 def write_events(folder: Path, history: Sequence[Mapping[str, Any]], first_epoch: int) -> None:
     """Writes the epochs from `first_epoch` on as one event file, whole or not at all.
@@ -24,7 +26,7 @@ def write_events(folder: Path, history: Sequence[Mapping[str, Any]], first_epoch
     entries = [entry for entry in history if entry["epoch"] >= first_epoch]
     if not entries:
         return
-    with tempfile.TemporaryDirectory(prefix=".events.", dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as temporary:
         writer = FileWriter(temporary)
         for entry in entries:
             for name in entry.keys() - {"epoch"}:

@@ -200,14 +200,16 @@ def _png(image: np.ndarray) -> io.BytesIO:
 
 def _read(builder: Any, name: str) -> Split:
     info = builder.info.splits[name]
+    if not 1 <= info.num_examples <= idx.MAX_IMAGES:
+        raise ValueError(f"the split {name} claims {info.num_examples} images")
     images = np.empty((info.num_examples, 28, 28), np.uint8)
     labels = np.empty(info.num_examples, np.int32)
     records = _records(builder, name)
     for index, record in zip(range(info.num_examples), records, strict=True):
         images[index] = record["image"][:, :, 0]
         labels[index] = record["label"]
-    if not len(labels) or labels.min() < 0 or labels.max() >= NUM_CLASSES:
-        raise ValueError(f"the split {name} has no images or labels that are not 0 to 9")
+    if labels.min() < 0 or labels.max() >= NUM_CLASSES:
+        raise ValueError(f"the split {name} has labels that are not 0 to 9")
     return Split(images, labels)
 
 

@@ -11,6 +11,7 @@ from experiments.checkpoints import Checkpoints
 from experiments.config import Config, read_config
 from experiments.data import Dataset, Split
 from experiments.errors import UserError
+from experiments.files import locked_folder
 
 
 class TrainedRun(NamedTuple):
@@ -48,7 +49,7 @@ def load(savedir: Path, mnist_path: str | None = None) -> TrainedRun:
         mnist_path: where its data are, if they are no longer where the run found them.
 
     Raises:
-        UserError: there is no such run, or its data are not the same any more.
+        UserError: there is no such run, or it is under way, or its data are not the same any more.
     """
     if not (savedir / "config.json").is_file():
         raise UserError(f"there is no run in {savedir}: train one with experiments.mnist first")
@@ -68,10 +69,10 @@ def restore(config: Config, dataset: Dataset, savedir: Path) -> TrainedRun:
     """Loads the newest checkpoint of a run of that configuration and data.
 
     Raises:
-        UserError: there is no checkpoint, or none is whole.
+        UserError: there is no checkpoint, or none is whole, or the run is under way.
     """
     task = training.make_task(config, len(dataset.train.labels))
-    with Checkpoints(savedir / "checkpoints") as checkpoints:
+    with locked_folder(savedir), Checkpoints(savedir / "checkpoints") as checkpoints:
         checkpoint = checkpoints.restore(training.abstract_states(task, config.seeds), warn=print)
     if checkpoint is None:
         raise UserError(f"there is no checkpoint in {savedir}: remove it to train again")

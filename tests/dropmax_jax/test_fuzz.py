@@ -1,5 +1,7 @@
 """Any heads give the right numbers or a clear error, and never NaN."""
 
+import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,14 +12,21 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dropmax_jax
 from dropmax_jax import (
     Heads,
+    bernoulli_kl,
+    bernoulli_negative_entropy,
     concrete_log_mask,
     dropmax_log_probs,
+    dropmax_logits,
     dropmax_loss,
     dropmax_loss_terms,
+    elbo,
+    metrics,
     posterior_logits,
     sample_dropmax_log_probs,
+    sample_log_mask,
 )
 from tests.dropmax_jax import oracle
 
@@ -102,6 +111,53 @@ def run(
     return gradients, loss, (dropmax_log_probs(heads, epsilon), samples)
 
 
+def log_sigmoid(a: Any) -> Any:
+    return -np.logaddexp(0.0, -a)
+
+
+@CONFIG
+@given(cases(size=1e4))
+def test_elementwise_functions_are_the_formulas(case: tuple[list[Any], Any]) -> None:
+    (a, b, _), _ = case
+    q, p = (np.asarray(array, np.float64) for array in (a, b))
+    negative_entropy = np.exp(log_sigmoid(q)) * log_sigmoid(q)
+    negative_entropy += np.exp(log_sigmoid(-q)) * log_sigmoid(-q)
+    kl = np.exp(log_sigmoid(q)) * (log_sigmoid(q) - log_sigmoid(p))
+    kl += np.exp(log_sigmoid(-q)) * (log_sigmoid(-q) - log_sigmoid(-p))
+    np.testing.assert_allclose(bernoulli_negative_entropy(a), negative_entropy, 2e-5, 1e-6)
+    found = bernoulli_kl(a, b)
+    np.testing.assert_allclose(found, kl, rtol=2e-5, atol=2e-5)
+    assert np.all(found >= -1e-6)
+    assert not np.any(bernoulli_kl(a, a))
+
+
+@CONFIG
+@given(cases(size=1e4), st.sampled_from([1e-20, 1e-3, 0.0]))
+def test_masked_logits_are_the_formula(case: tuple[list[Any], Any], epsilon: float) -> None:
+    """Of masks from all to nothing."""
+    (logits, log_mask, _), _ = case
+    log_mask = np.where(log_mask > 5e3, -np.inf, -abs(log_mask)).astype(log_mask.dtype)
+    o, log_z = np.asarray(logits, np.float64), np.asarray(log_mask, np.float64)
+    with np.errstate(divide="ignore"):
+        expected = o + np.logaddexp(log_z, np.log(epsilon))
+    np.testing.assert_allclose(dropmax_logits(logits, log_mask, epsilon), expected, 1e-5, 1e-3)
+
+
+@CONFIG
+@given(cases(size=30.0), st.integers(0, 2**32 - 1))
+def test_loss_and_bound_are_the_terms_of_the_mask_drawn(
+    case: tuple[list[Any], Any], seed: int
+) -> None:
+    arrays, labels = case
+    heads, key = Heads(*map(jnp.asarray, arrays)), jax.random.key(seed)
+    log_mask = sample_log_mask(key, posterior_logits(heads))
+    assert np.all(log_mask <= 0.0)
+    terms = dropmax_loss_terms(heads, labels, log_mask)
+    bound = -(terms.cross_entropy + terms.kl_divergence)
+    np.testing.assert_allclose(dropmax_loss(key, heads, labels), terms.total, 1e-4, 1e-4)
+    np.testing.assert_allclose(elbo(key, heads, labels), bound, rtol=1e-4, atol=1e-4)
+
+
 ANYTHING = st.one_of(
     st.none(),
     st.integers(-3, 3),
@@ -113,6 +169,81 @@ ANYTHING = st.one_of(
         elements=st.just(1),
     ),
 )
+
+
+F, Y = jnp.log(jnp.full((4, 3), 1 / 3)), jnp.ones(4, jnp.int32)
+HEADS = Heads(F, F, F)
+LOG_PROBS = {"log_probs": F, "labels": Y}
+RANKED = {"uncertainties": jnp.arange(4.0), "is_error": Y == 1}
+# Every public function, with arguments that are right.
+GOOD: dict[Callable[..., Any], dict[str, Any]] = {
+    bernoulli_kl: {"q_logits": F, "p_logits": F},
+    bernoulli_negative_entropy: {"logits": F},
+    concrete_log_mask: {"logits": F, "noise": F, "temperature": 0.1},
+    sample_log_mask: {"key": KEY, "logits": F, "temperature": 0.1},
+    posterior_logits: {"heads": HEADS},
+    dropmax_logits: {"logits": F, "log_mask": F, "epsilon": 0.1},
+    dropmax_loss_terms: {"heads": HEADS, "labels": Y, "log_mask": F, "epsilon": 0.1},
+    dropmax_loss: {"key": KEY, "heads": HEADS, "labels": Y, "temperature": 0.1, "epsilon": 0.1},
+    elbo: {"key": KEY, "heads": HEADS, "labels": Y, "temperature": 0.1, "epsilon": 0.1},
+    dropmax_log_probs: {"heads": HEADS, "epsilon": 0.1},
+    sample_dropmax_log_probs: {
+        "key": KEY,
+        "heads": HEADS,
+        "num_samples": 2,
+        "temperature": 0.1,
+        "epsilon": 0.1,
+    },
+    metrics.error_rate: LOG_PROBS,
+    metrics.nll: LOG_PROBS,
+    metrics.brier: LOG_PROBS,
+    metrics.expected_calibration_error: {**LOG_PROBS, "num_bins": 3},
+    metrics.adaptive_calibration_error: {**LOG_PROBS, "num_bins": 3},
+    metrics.reliability_bins: {**LOG_PROBS, "num_bins": 3},
+    metrics.predictive_entropy: {"log_probs": F},
+    metrics.mutual_information: {"sampled_log_probs": F},
+    metrics.auroc: {"scores": jnp.arange(4.0), "is_positive": jnp.arange(4) > 1},
+    metrics.risk_coverage: RANKED,
+    metrics.area_under_risk_coverage: RANKED,
+}
+CALLS = [(function, name) for function, good in GOOD.items() for name in good]
+
+
+def test_no_public_function_is_left_out() -> None:
+    public = [getattr(dropmax_jax, name) for name in dropmax_jax.__all__]
+    public += [value for name, value in vars(metrics).items() if name[0] != "_"]
+    functions = {value for value in public if inspect.isfunction(value)}
+    own = {value for value in functions if value.__module__.startswith("dropmax_jax")}
+    assert own == set(GOOD)
+
+
+def test_good_arguments_are_accepted() -> None:
+    for function, good in GOOD.items():
+        for leaf in jax.tree.leaves(function(**good)):
+            assert np.all(np.isfinite(leaf)), function
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.sampled_from(CALLS), ANYTHING, st.sampled_from(Heads._fields))
+def test_nonsense_in_any_argument_of_any_function_is_refused_or_right(
+    call: tuple[Callable[..., Any], str], anything: Any, field: str
+) -> None:
+    function, name = call
+    is_nan = isinstance(anything, float) and np.isnan(anything)
+    value = HEADS._replace(**{field: anything}) if name == "heads" else anything
+    message = ""
+    try:
+        found = function(**{**GOOD[function], name: value})
+    except (TypeError, ValueError) as error:
+        message = str(error)
+    if message:
+        # Some tell of the argument that does not go with this one.
+        assert message.startswith(tuple(GOOD[function]))
+        assert " must " in message
+    elif not is_nan and function is not metrics.auroc:
+        # auroc is not defined for positives alone, and says so.
+        for leaf in jax.tree.leaves(found):
+            assert not np.any(np.isnan(np.asarray(leaf, np.float32)))
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)

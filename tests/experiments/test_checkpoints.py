@@ -1,5 +1,7 @@
 import json
 import shutil
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,34 @@ def test_a_state_that_cannot_be_saved_is_told_of_and_the_others_stay(
     found, _ = restored(folder)
     assert found is not None
     assert same(found, checkpoint(2))
+
+
+def test_of_an_error_in_saving_the_threads_of_orbax_tell_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On a full disk, tensorstore's threads print a traceback for each of the other files."""
+    shown: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", shown.append)
+
+    class Loud:
+        def __del__(self) -> None:
+            raise RuntimeError("Event loop is closed")
+
+    def tell() -> None:
+        Loud().__del__  # noqa: B018 - it goes, and what its end raises is unraisable
+
+    def full(*_: object, **__: object) -> None:
+        thread = threading.Thread(target=tell)
+        thread.start()
+        thread.join()
+        raise ValueError("RESOURCE_EXHAUSTED: no space left")
+
+    with Checkpoints(folder) as checkpoints:
+        monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+        with pytest.raises(RunFailedError, match="no space left"):
+            checkpoints.save(checkpoint(3))
+    tell()
+    assert len(shown) == 1, "the main thread's own are told"
 
 
 def test_only_the_newest_three_are_kept(tmp_path: Path) -> None:

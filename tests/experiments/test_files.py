@@ -116,6 +116,41 @@ class TestLockedFolder:
         with locked_folder(tmp_path):
             pass
 
+    def test_is_rid_of_what_a_killed_run_left_and_of_nothing_else(self, tmp_path: Path) -> None:
+        """Killed while it wrote a file, and while it wrote TensorBoard's events."""
+        kept = {"metrics.jsonl", ".metrics.jsonl.swp", ".dropmax_unfinished", ".events.d"}
+        for name in kept:
+            (tmp_path / name).write_text("precious")
+        other = tmp_path / "other"
+        other.mkdir()
+        (other / "file").write_text("precious")
+        code = (
+            "import os, pathlib, signal, sys, tensorboardX\n"
+            "from experiments import files, tensorboard\n"
+            "folder = pathlib.Path(sys.argv[1])\n"
+            "(folder / '.dropmax_unfinished.link').symlink_to(folder / 'other')\n"
+            "def kill(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
+            "tensorboardX.FileWriter.add_summary = kill\n"
+            "with files.replacing(folder / 'metrics.jsonl') as temporary:\n"
+            "    temporary.write_text('half')\n"
+            "    tensorboard.write_events(folder, [{'epoch': 1, 'loss': 1.0}], 1)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
+        assert done.returncode == -signal.SIGKILL
+        assert len(list(tmp_path.iterdir())) == len(kept) + 1 + 3
+        with locked_folder(tmp_path):
+            found = {path.name for path in tmp_path.iterdir()} - {".lock"}
+        assert found == kept | {"other"}
+        for path in (*(tmp_path / name for name in kept), other / "file"):
+            assert path.read_text() == "precious"
+
+    def test_in_use_keeps_what_is_unfinished(self, tmp_path: Path) -> None:
+        with locked_folder(tmp_path), replacing(tmp_path / "file") as temporary:
+            with pytest.raises(UserError, match="another run"):
+                locked_folder(tmp_path).__enter__()
+            temporary.write_text("new")
+        assert (tmp_path / "file").read_text() == "new"
+
     @pytest.mark.parametrize(
         ("error", "reason"),
         [

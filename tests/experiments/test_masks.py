@@ -9,7 +9,7 @@ import pytest
 from experiments import masks, plots
 from experiments.config import Config, read_config
 from experiments.errors import UserError
-from experiments.files import write_json
+from experiments.files import locked_folder, write_json
 from experiments.split import Split
 from experiments.trained import load
 from tests.experiments.runner import run_here
@@ -53,3 +53,16 @@ def test_a_run_on_other_data_is_not_loaded(finished_run: Path, tmp_path: Path) -
     write_json(run / "config.json", {**config.to_json(), "data_fingerprint": "another"})
     with pytest.raises(UserError, match="trained on other data"):
         load(run)
+
+
+def test_a_run_under_way_is_refused_and_left_alone(finished_run: Path, tmp_path: Path) -> None:
+    """Opening its checkpoints would remove the one that is being written."""
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    unfinished = run / "checkpoints" / "100.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    with locked_folder(run):
+        with pytest.raises(UserError, match="another run is using"):
+            load(run)
+        assert unfinished.exists()
+    load(run)
+    assert not unfinished.exists()

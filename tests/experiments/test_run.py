@@ -3,6 +3,8 @@ import dataclasses
 import json
 import os
 import pkgutil
+import re
+import resource
 import shutil
 import signal
 import struct
@@ -14,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import data, evaluation, run, training
-from experiments.checkpoints import Checkpoint, Checkpoints, digest
 from experiments.config import Config, read_config
 from experiments.data import Dataset
 from experiments.errors import RunFailedError, UserError
@@ -26,6 +28,8 @@ from experiments.files import locked_folder
 from experiments.stopping import Stopped, StopRequest
 from tests.experiments import runner
 from tests.experiments.conftest import add_tiny
+from tests.experiments.results import events_of, metrics_of, newest, numbers_of, summary_of
+from tests.experiments.tiny import Steps
 
 STEPS_PER_EPOCH = 25
 
@@ -69,36 +73,6 @@ def tiny_run(
     return folder
 
 
-def metrics_of(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def summary_of(folder: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return values
-
-
-def numbers_of(folder: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
-    """All that must not depend on what befell a run: parameters, metrics, figures."""
-    state = newest(folder, config, dataset).state
-    return {
-        "state": digest(state),
-        "metrics": [{**entry, "seconds": None} for entry in metrics_of(folder)],
-        "figures": {
-            name: value for name, value in summary_of(folder).items() if name.startswith("test_")
-        },
-    }
-
-
-def newest(folder: Path, config: Config, dataset: Dataset) -> Checkpoint:
-    task = training.make_task(config, len(dataset.train.labels))
-    like = training.abstract_states(task, config.seeds)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        found = checkpoints.restore(like, pytest.fail)
-    assert found is not None
-    return found
-
-
 def png_pixels(path: Path) -> np.ndarray:
     """The bytes of the rows of a PNG, each with its filter's number in front."""
     content = path.read_bytes()
@@ -113,24 +87,6 @@ def png_pixels(path: Path) -> np.ndarray:
     pixels = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(height, -1)
     assert pixels.shape[1] > 3 * width
     return pixels
-
-
-def events_of(folder: Path) -> dict[str, dict[int, float]]:
-    """Scalars by name and step, of all event files: records of length, CRC, protobuf, CRC."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    scalars: dict[str, dict[int, float]] = {}
-    for file in sorted(folder.glob("events.out.tfevents.*")):
-        content, place = file.read_bytes(), 0
-        while place < len(content):
-            (length,) = struct.unpack("<Q", content[place : place + 8])
-            event = Event.FromString(content[place + 12 : place + 12 + length])
-            place += length + 16
-            for value in event.summary.value:
-                steps = scalars.setdefault(value.tag, {})
-                assert event.step not in steps, "an epoch is told twice"
-                steps[event.step] = value.simple_value
-    return scalars
 
 
 METRICS_KEYS = {
@@ -642,6 +598,37 @@ class TestLossNotFinite:
         assert not (folder / "summary.json").exists()
         assert list((folder / "checkpoints").iterdir()) == []
 
+    @pytest.mark.usefixtures("_tiny")
+    def test_the_key_it_names_reproduces_it(
+        self, tiny_config: Config, small_data: Dataset, tmp_path: Path
+    ) -> None:
+        config = dataclasses.replace(tiny_config, learning_rate=1e20)
+        with pytest.raises(RunFailedError) as caught:
+            run.train(config, small_data, tmp_path)
+        found = re.search(
+            r"step (\d+), seed 0 .* its key is fold_in\((.*), (\d+)\)", str(caught.value)
+        )
+        assert found is not None
+        step = int(found[1])
+        assert step > 0
+        assert (found[2], int(found[3])) == ("seed_keys(0).noise", step)
+        # By itself: the state before that step, its images, and the key.
+        task = training.make_task(config, 200)
+        state = jax.tree.map(lambda leaf: leaf[0], Steps(task, small_data.train)(step))
+        assert state.first_bad_step == training.NO_STEP
+        keys = training.seed_keys(0)
+        order = jax.random.permutation(jax.random.fold_in(keys.shuffle, 0), 200)
+        rows = order[step * config.batch_size : (step + 1) * config.batch_size]
+        images, labels = small_data.train.images[rows], small_data.train.labels[rows]
+
+        def one_device(images: jax.Array, labels: jax.Array) -> training.TrainState:
+            key = jax.random.fold_in(keys.noise, step)
+            return training.train_step(task, state, key, jnp.int32(step), images, labels)
+
+        on_devices = jax.jit(jax.vmap(one_device, axis_name=training.DEVICES))
+        after = on_devices(images[None], labels[None])
+        assert after.first_bad_step.tolist() == [step]
+
     def test_names_the_seed(
         self,
         finished_run: Path,
@@ -741,6 +728,27 @@ class TestFolder:
         run.train(dropmax_config, small_data, tmp_path, save_every=1, resume=True)
         assert numbers_of(tmp_path, dropmax_config, small_data) == numbers_of(
             dropmax_run, dropmax_config, small_data
+        )
+
+    @pytest.mark.usefixtures("_tiny")
+    def test_on_a_disk_that_is_full_sooner_or_later_is_gone_on_with(
+        self, tiny_config: Config, tiny_run: Path, small_data: Dataset, tmp_path: Path
+    ) -> None:
+        """Full for the configuration; then for the first checkpoint, which orbax writes in C++."""
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        for largest in (100, 1_000):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+            try:
+                with pytest.raises(RunFailedError, match="cannot .* File too large") as caught:
+                    run.train(tiny_config, small_data, tmp_path, save_every=1, resume=True)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            assert "\n" not in str(caught.value)
+            assert not (tmp_path / "summary.json").exists()
+            assert_no_leftovers(tmp_path)
+        run.train(tiny_config, small_data, tmp_path, save_every=1, resume=True)
+        assert numbers_of(tmp_path, tiny_config, small_data) == numbers_of(
+            tiny_run, tiny_config, small_data
         )
 
     def test_half_removed_is_not_taken_for_another_run(

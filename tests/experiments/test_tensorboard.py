@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from experiments.tensorboard import remove_events, write_events
-from tests.experiments.test_run import events_of
+from tests.experiments.results import events_of
 
 
 def history(epochs: int) -> list[dict[str, float | list[float]]]:

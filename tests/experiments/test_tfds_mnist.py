@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from experiments import data, idx, tfds_mnist
 from experiments.errors import UserError
 from experiments.split import Split
 from tests.experiments.fake_mnist import write_mnist
+from tests.experiments.runner import files_under
 
 tfds = pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record")
@@ -203,6 +205,33 @@ def test_wrong_checksum_of_an_earlier_download(host: str, files: Path, tmp_path:
     assert not version_folder(tmp_path).exists()
 
 
+def test_interrupted_download_is_not_taken_for_whole(
+    host: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is closed in the middle of a file, which is whole the next time."""
+
+    def send_half(handler: QuietHandler, source: Any, outputfile: Any) -> None:
+        content = source.read()
+        outputfile.write(content[: len(content) // 2])
+        handler.close_connection = True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QuietHandler, "copyfile", send_half)
+        refused(lambda: load(tmp_path))
+        assert not version_folder(tmp_path).exists()
+    assert len(load(tmp_path)[0].labels) == 1040
+
+
+def test_reading_what_is_prepared_writes_nothing(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path)
+    before = files_under(tmp_path)
+    forbid_preparing(monkeypatch)
+    load(tmp_path)
+    assert files_under(tmp_path) == before
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, MemoryError])
 def test_interrupted_preparation_is_not_taken_for_whole(
     host: str,
@@ -264,6 +293,24 @@ def test_damaged_prepared_folder(host: str, tmp_path: Path, pattern: str, damage
         assert_same_order(load(tmp_path), loaded)
     else:
         assert "delete it" in refused(lambda: load(tmp_path))
+
+
+@pytest.mark.parametrize("promised", [2_000_000, 10**15, -1])
+def test_promises_of_a_prepared_folder_do_not_take_memory(
+    host: str, tmp_path: Path, promised: int
+) -> None:
+    load(tmp_path)
+    path = version_folder(tmp_path) / "dataset_info.json"
+    info = json.loads(path.read_text())
+    for split in info["splits"]:
+        split["shardLengths"] = [str(promised)]
+    path.write_text(json.dumps(info))
+    tracemalloc.start()
+    try:
+        assert "delete it" in refused(lambda: load(tmp_path))
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_without_array_record(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
