@@ -51,6 +51,13 @@ def target_mask(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Ar
 
     A comparison rather than a one-hot array of floats: XLA fuses it into whatever reads it.
     """
+    array = label_array(labels, shape, owner)
+    # The index is int32: in the labels' own dtype a uint8 could not count 300 classes.
+    return jnp.arange(shape[-1], dtype=jnp.int32) == array[..., None]
+
+
+def label_array(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
+    """Return `labels` as an array, or raise unless they are integers, one for each example."""
     array = _as_array("labels", labels, "an integer array")
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"labels must be an integer array, but has dtype {array.dtype}")
@@ -59,8 +66,7 @@ def target_mask(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Ar
             f"labels must have shape {shape[:-1]}, that of {owner} without the class axis, "
             f"but has shape {array.shape}"
         )
-    # The index is int32: in the labels' own dtype a uint8 could not count 300 classes.
-    return jnp.arange(shape[-1], dtype=jnp.int32) == array[..., None]
+    return array
 
 
 def bool_array(name: str, value: ArrayLike) -> jax.Array:

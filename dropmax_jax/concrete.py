@@ -11,10 +11,9 @@ References:
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
-from dropmax_jax import _checks
+from dropmax_jax import _checks, _noise
 
 
 def concrete_log_mask(
@@ -90,7 +89,7 @@ def sample_log_mask(key: jax.Array, logits: ArrayLike, temperature: ArrayLike = 
     """
     _checks.random_key(key)
     (logits,) = _checks.promote(_checks.class_array("logits", logits))
-    noise = _logistic(key, logits.shape, logits.dtype)
+    noise = _noise.logistic(key, logits.shape, logits.dtype)
     return concrete_log_mask(logits, noise, temperature)
 
 
@@ -182,7 +181,7 @@ def _log_sigmoid_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     (logits,), (tangent,) = primals, tangents
-    return log_sigmoid(logits), _sigmoids(logits)[1] * tangent
+    return log_sigmoid(logits), sigmoids(logits)[1] * tangent
 
 
 @jax.custom_jvp
@@ -196,7 +195,7 @@ def _log_add_constant_jvp(
     primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     (log_mask, log_constant), (tangent, _) = primals, tangents
-    weight = _sigmoids(log_mask - log_constant)[0]
+    weight = sigmoids(log_mask - log_constant)[0]
     return log_add_constant(log_mask, log_constant), weight * tangent
 
 
@@ -205,7 +204,7 @@ def _kl(q_logits: jax.Array, p_logits: jax.Array) -> jax.Array:
     # log q = min(a, 0) - s(a) and log(1-q) = min(-a, 0) - s(a), with s(a) = log(1 + exp(-|a|)).
     # Grouped so that numbers of the size of the logits meet only where a probability weighs them
     # down: q and p both close to 1 then differ by their small complements, without cancellation.
-    q, not_q = _sigmoids(q_logits)
+    q, not_q = sigmoids(q_logits)
     return (
         (_log1p_exp_abs(p_logits) - _log1p_exp_abs(q_logits))
         + q * (jnp.minimum(q_logits, 0.0) - jnp.minimum(p_logits, 0.0))
@@ -218,7 +217,7 @@ def _kl_jvp(
     primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     (q_logits, p_logits), (q_tangent, p_tangent) = primals, tangents
-    (q, not_q), (p, _) = _sigmoids(q_logits), _sigmoids(p_logits)
+    (q, not_q), (p, _) = sigmoids(q_logits), sigmoids(p_logits)
     slope = q * not_q * (q_logits - p_logits)
     return _kl(q_logits, p_logits), slope * q_tangent + (p - q) * p_tangent
 
@@ -226,7 +225,7 @@ def _kl_jvp(
 @jax.custom_jvp
 def _negative_entropy(logits: jax.Array) -> jax.Array:
     size = jnp.abs(logits)
-    return -_log1p_exp_abs(logits) - size * _sigmoids(size)[1]
+    return -_log1p_exp_abs(logits) - size * sigmoids(size)[1]
 
 
 @_negative_entropy.defjvp
@@ -234,7 +233,7 @@ def _negative_entropy_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     (logits,), (tangent,) = primals, tangents
-    p, not_p = _sigmoids(logits)
+    p, not_p = sigmoids(logits)
     return _negative_entropy(logits), logits * p * not_p * tangent
 
 
@@ -242,17 +241,9 @@ def _log1p_exp_abs(logits: jax.Array) -> jax.Array:
     return jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
-def _sigmoids(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+def sigmoids(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The sigmoid and its complement, neither by subtraction."""
     small = jnp.exp(-jnp.abs(logits))
     positive = logits >= 0.0
     ratio = 1.0 / (1.0 + small)
     return jnp.where(positive, ratio, small * ratio), jnp.where(positive, small * ratio, ratio)
-
-
-def _logistic(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-    # jax.random.uniform draws multiples of eps from [0, 1); half a step further they are symmetric
-    # about 1/2 and never 0 or 1. (jax.random.logistic maps 0 to log of the smallest float: in
-    # float32, one draw in eight million is -87 where the distribution has about -17.)
-    uniform = jax.random.uniform(key, shape, dtype) + float(np.finfo(dtype).eps) / 2
-    return jnp.log(uniform / (1.0 - uniform))

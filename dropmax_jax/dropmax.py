@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
+from dropmax_jax._fused_loss import fused_loss
 from dropmax_jax.concrete import (
     bernoulli_kl,
     bernoulli_negative_entropy,
@@ -251,7 +252,12 @@ def dropmax_loss(
     References:
         Lee et al. 2018, section 4 (the objective).
     """
-    return _sample_loss_terms(key, heads, labels, temperature, epsilon).total
+    _checks.log_epsilon(epsilon)
+    _checks.random_key(key)
+    arrays = _head_arrays(heads, "logits", "prior_logits", "label_logits")
+    labels = _checks.label_array(labels, arrays[0].shape, "logits")
+    temperature = _checks.positive_temperature(temperature, arrays[0].dtype)
+    return fused_loss(jnp.asarray(key), *arrays, labels, temperature, epsilon=float(epsilon))
 
 
 def elbo(
@@ -299,7 +305,8 @@ def elbo(
     References:
         Lee et al. 2018, section 4 (the variational bound).
     """
-    terms = _sample_loss_terms(key, heads, labels, temperature, epsilon)
+    log_mask = sample_log_mask(key, posterior_logits(heads), temperature)
+    terms = dropmax_loss_terms(heads, labels, log_mask, epsilon)
     return -(terms.cross_entropy + terms.kl_divergence)
 
 
@@ -382,13 +389,6 @@ def sample_dropmax_log_probs(
     log_mask = sample_log_mask(key, jnp.broadcast_to(prior, shape), temperature)
     masked = dropmax_logits(jnp.broadcast_to(logits, shape), log_mask, epsilon)
     return jax.nn.log_softmax(masked)
-
-
-def _sample_loss_terms(
-    key: jax.Array, heads: Heads, labels: ArrayLike, temperature: ArrayLike, epsilon: float
-) -> LossTerms:
-    log_mask = sample_log_mask(key, posterior_logits(heads), temperature)
-    return dropmax_loss_terms(heads, labels, log_mask, epsilon)
 
 
 def _head_arrays(heads: Heads, *names: str) -> tuple[jax.Array, ...]:

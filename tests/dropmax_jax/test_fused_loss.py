@@ -1,0 +1,166 @@
+"""`dropmax_loss` is the sum of the terms that users can compute, cheaper."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dropmax_jax import (
+    Heads,
+    dropmax_loss,
+    dropmax_loss_terms,
+    posterior_logits,
+    sample_log_mask,
+)
+from dropmax_jax._fused_loss import BLOCK
+from dropmax_jax._noise import logistic, logistic_by_row
+from tests.dropmax_jax import oracle
+
+KEY = jax.random.key(0)
+# More than a block of rows, and not a whole number of blocks.
+LARGE = (70, 1000)
+LABELS = np.arange(70) * 14
+
+
+def fused(key: jax.Array, heads: Heads, labels: Any, temperature: Any = 0.3) -> jax.Array:
+    return dropmax_loss(key, heads, labels, temperature=temperature, epsilon=1e-3)
+
+
+def plain(key: jax.Array, heads: Heads, labels: Any, temperature: Any = 0.3) -> jax.Array:
+    log_mask = sample_log_mask(key, posterior_logits(heads), temperature)
+    return dropmax_loss_terms(heads, labels, log_mask, 1e-3).total
+
+
+def assert_trees_close(actual: Any, expected: Any, tolerance: float) -> None:
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance),
+        actual,
+        expected,
+    )
+
+
+def test_large_is_more_than_a_block() -> None:
+    assert LARGE[0] * LARGE[1] > 2 * BLOCK
+
+
+@pytest.mark.parametrize("seed", [0, 2**33 + 7])
+@pytest.mark.parametrize("make_key", [jax.random.key, jax.random.PRNGKey])
+def test_rows_of_noise_are_those_of_jax(make_key: Callable[[int], jax.Array], seed: int) -> None:
+    with oracle.enable_x64(seed >= 2**32):
+        key = make_key(seed)
+    sources, noise = logistic_by_row(key, (6, 1001), jnp.dtype("float32"))
+    assert sources.shape == (6,)
+    expected = logistic(key, (6, 1001), jnp.dtype("float32"))
+    np.testing.assert_array_equal(jax.vmap(noise)(sources), expected)
+    np.testing.assert_array_equal(noise(sources[4]), expected[4])
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+@pytest.mark.parametrize("partitionable", [True, False])
+def test_blocks_give_the_sum_of_terms(impl: str, partitionable: bool) -> None:
+    heads = oracle.random_heads(0, LARGE)
+    key = jax.random.key(1, impl=impl)
+    with jax.threefry_partitionable(partitionable):
+        np.testing.assert_allclose(fused(key, heads, LABELS), plain(key, heads, LABELS), rtol=1e-5)
+
+
+def test_gradients_in_blocks_are_those_of_the_terms() -> None:
+    heads = oracle.random_heads(0, LARGE)
+
+    def gradients(loss: Callable[..., jax.Array]) -> Any:
+        def weighted(heads: Heads, temperature: jax.Array) -> jax.Array:
+            weights = jnp.arange(70.0) / 70.0
+            return jnp.sum(loss(KEY, heads, LABELS, temperature) * weights)
+
+        return jax.jit(jax.grad(weighted, (0, 1)))(heads, jnp.float32(0.3))
+
+    assert_trees_close(gradients(fused), gradients(plain), 2e-5)
+
+
+def test_float64_in_blocks() -> None:
+    with oracle.enable_x64():
+        heads = Heads(*(jnp.asarray(h, jnp.float64) for h in oracle.random_heads(0, LARGE)))
+        actual, expected = (
+            jax.jit(jax.value_and_grad(lambda heads, f=f: f(KEY, heads, LABELS).mean()))(heads)
+            for f in (fused, plain)
+        )
+        assert_trees_close(actual, expected, 1e-12)
+
+
+def test_blocks_of_many_axes() -> None:
+    heads = oracle.random_heads(0, LARGE)
+    folded = jax.tree.map(lambda head: head.reshape(7, 10, -1), heads)
+    losses = fused(KEY, folded, LABELS.reshape(7, 10))
+    np.testing.assert_allclose(losses.reshape(-1), fused(KEY, heads, LABELS), rtol=1e-6)
+
+
+def test_vmap_over_blocks() -> None:
+    heads = oracle.random_heads(0, (2, *LARGE))
+    keys, labels = jax.random.split(KEY, 2), np.stack([LABELS, LABELS[::-1]])
+    losses = jax.vmap(fused)(keys, heads, labels)
+    for i in range(2):
+        one = jax.tree.map(lambda head, i=i: head[i], heads)
+        np.testing.assert_allclose(losses[i], fused(keys[i], one, labels[i]), rtol=1e-6)
+
+
+def test_rows_on_the_devices_of_an_explicit_mesh() -> None:
+    heads = oracle.random_heads(0, LARGE)
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Explicit,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    spread = jax.device_put((heads, jnp.asarray(LABELS)), rows)
+    np.testing.assert_allclose(fused(KEY, *spread), fused(KEY, heads, LABELS), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, 2.0])
+def test_second_derivatives_are_those_of_the_terms(scale: float) -> None:
+    with oracle.enable_x64():
+        heads = Heads(
+            *(jnp.asarray(h, jnp.float64) for h in oracle.random_heads(3, (2, 3), scale=scale))
+        )
+        direction = Heads(*(jnp.asarray(h, jnp.float64) for h in oracle.random_heads(4, (2, 3))))
+        labels = jnp.array([0, 2])
+
+        # The derivative along a line of the loss and of its gradient; then of the former once more.
+        def along(loss: Callable[..., jax.Array]) -> Any:
+            def total(heads: Heads, temperature: jax.Array) -> jax.Array:
+                return loss(KEY, heads, labels, temperature).sum()
+
+            @jax.jit
+            def derivative(heads: Heads) -> Any:
+                at, along = (heads, jnp.float64(0.3)), (direction, jnp.float64(1.0))
+                return jax.jvp(jax.value_and_grad(total, (0, 1)), at, along)[1]
+
+            again = jax.jit(jax.grad(lambda heads: derivative(heads)[0]))
+            return derivative(heads), again(heads)
+
+        assert_trees_close(along(fused), along(plain), 1e-9)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), LARGE])
+def test_backward_pass_keeps_one_array_a_head(shape: tuple[int, int]) -> None:
+    heads, labels = oracle.random_heads(0, shape), LABELS[: shape[0]] % shape[1]
+    for loss in (fused, jax.jit(fused)):
+        _, backward = jax.vjp(lambda heads, loss=loss: loss(KEY, heads, labels), heads)
+        kept = [leaf for leaf in jax.tree.leaves(backward) if np.size(leaf) >= np.prod(shape)]
+        assert len(kept) == 3
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="blocks are for CPU")
+def test_blocks_need_little_memory() -> None:
+    heads, labels = oracle.random_heads(0, (1024, 1000)), np.zeros(1024, np.int32)
+    step = jax.jit(jax.value_and_grad(lambda heads: fused(KEY, heads, labels).mean()))
+    memory = step.lower(heads).compile().memory_analysis()
+    assert memory is not None
+    assert memory.temp_size_in_bytes < 3 * np.asarray(heads.logits).nbytes
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_accelerators_get_no_loop(platform: str) -> None:
+    heads = oracle.random_heads(0, LARGE)
+    step = jax.jit(jax.value_and_grad(lambda heads: fused(KEY, heads, LABELS).mean()))
+    traced = step.trace(heads)
+    assert "while" in traced.lower(lowering_platforms=("cpu",)).as_text()
+    assert "while" not in traced.lower(lowering_platforms=(platform,)).as_text()
