@@ -16,7 +16,7 @@ def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
 
     >>> mean, half_width = mean_and_half_width([3.74, 3.49, 3.36, 3.63, 3.51])
     >>> round(mean, 3), round(half_width, 3)
-    (3.546, 0.178)
+    (3.546, 0.18)
     """
     from scipy.special import stdtrit
 
