@@ -55,12 +55,7 @@ def main() -> None:
     # Only now, so that --help and mistakes in flags are answered at once.
     from experiments import calibration_runs, data
 
-    dataset = data.load(
-        config.dataset,
-        mnist_path=config.mnist_path,
-        data_dir=config.data_dir,
-        train_per_class=config.train_per_class,
-    )
+    dataset = data.load_for(config)
     print(f"data: {dataset.note}", flush=True)
     calibration_runs.compare(config, dataset, tuple(dict.fromkeys(_VARIANTS.value)), savedir)
     for name in ("calibration", "detection"):

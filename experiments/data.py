@@ -1,6 +1,6 @@
 """Which data an experiment trains, validates and tests on.
 
-``load`` is all that other modules need; each source of images has its own file.
+``load`` and ``load_for`` are all that other modules need; each source of images has its own file.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments import idx, mnist_5k, processes, tfds_mnist
-from experiments.config import DATASETS
+from experiments.config import DATASETS, Config
 from experiments.errors import UserError
 from experiments.split import ALL, Share, Split, only, split_off_last, train_validation
 
@@ -18,7 +18,7 @@ TEST_PER_CLASS_5K = 200
 _PATIENT_SECONDS = 15.0
 _IMPATIENT_SECONDS = 3.0
 
-__all__ = ["DATASETS", "Dataset", "Share", "Split", "fingerprint", "load"]
+__all__ = ["DATASETS", "Dataset", "Share", "Split", "fingerprint", "load", "load_for"]
 
 
 class Dataset(NamedTuple):
@@ -91,6 +91,17 @@ def load(
             f"MNIST cannot be had: {error} (pass --mnist_path=DIR, a folder of the four IDX "
             "files, or --dataset=mnist_5k)"
         ) from error
+
+
+def load_for(config: Config, share: Share = ALL) -> Dataset:
+    """Loads the data that a configuration names; see `load`."""
+    return load(
+        config.dataset,
+        mnist_path=config.mnist_path,
+        data_dir=config.data_dir,
+        train_per_class=config.train_per_class,
+        share=share,
+    )
 
 
 def fingerprint(dataset: Dataset, share: Share = ALL) -> str:

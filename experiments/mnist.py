@@ -79,15 +79,7 @@ def _run(config: Config, savedir: Path, tests: bool, resume: bool, overwrite: bo
     if not tests:
         processes.by_first(lambda: run.check_folder(savedir, resume, overwrite))
     share = run.share()
-    dataset = processes.together(
-        lambda: data.load(
-            config.dataset,
-            mnist_path=config.mnist_path,
-            data_dir=config.data_dir,
-            train_per_class=config.train_per_class,
-            share=share,
-        )
-    )
+    dataset = processes.together(lambda: data.load_for(config, share))
     print(f"data: {dataset.note}", flush=True)
     config = config.on(dataset.name, data.fingerprint(dataset, share))
     # Where the data are may differ from machine to machine.

@@ -1,10 +1,11 @@
 """Trains methods and writes the paper's table with error bars: `python -m experiments.table`."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
 from experiments import command, data_flags
-from experiments.config import NETWORKS, method_names
+from experiments.config import NETWORKS, Config, method_names
 from experiments.errors import RunFailedError, UserError
 
 FLAGS = command.Flags()
@@ -41,26 +42,25 @@ def main() -> None:
     rows: list[table_rows.Row] = []
     failures: list[str] = []
     for size in dict.fromkeys(_TRAIN_PER_CLASS.value):
-        dataset = data.load(
-            _DATA.dataset.value,
+        config = Config(
+            model=table_rows.BASELINE,
+            network=_NETWORK.value,
+            dataset=_DATA.dataset.value,
             mnist_path=_DATA.mnist_path.value,
             data_dir=_DATA.data_dir.value,
             train_per_class=command.per_class(size),
+            num_epochs=_NUM_EPOCHS.value,
+            seeds=tuple(range(_NUM_SEEDS.value)),
         )
+        dataset = data.load_for(config)
         print(f"data: {dataset.note}", flush=True)
+        config = config.on(dataset.name, data.fingerprint(dataset))
         for model in METHODS:
             if _MODELS.value and model not in _MODELS.value:
                 continue
             try:
-                row = table_rows.make_row(
-                    model,
-                    dataset,
-                    savedir / _NETWORK.value / size,
-                    network=_NETWORK.value,
-                    train_per_class=command.per_class(size),
-                    num_epochs=_NUM_EPOCHS.value,
-                    num_seeds=_NUM_SEEDS.value,
-                )
+                own = dataclasses.replace(config, model=model)
+                row = table_rows.make_row(own, dataset, savedir / _NETWORK.value / size)
             # A row that fails does not take the others with it.
             except (RunFailedError, UserError) as error:
                 failures.append(f"{model} ({size} a class): {error}")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dropmax_jax import METHODS
-from experiments import data, plots, run
+from experiments import plots, run
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.files import write_text
@@ -46,49 +46,29 @@ class Row:
         return int(self.summary["num_train"])
 
 
-def make_row(
-    model: str,
-    dataset: Dataset,
-    folder: Path,
-    *,
-    network: str,
-    train_per_class: int | None,
-    num_epochs: int,
-    num_seeds: int,
-) -> Row:
+def make_row(config: Config, dataset: Dataset, folder: Path) -> Row:
     """Trains a method with each of its settings, unless that is done, and keeps the best.
 
     The best setting is that of the lowest mean validation error; no choice sees the test set.
 
     Args:
-        model: a name of `METHODS`.
+        config: what to train, but for the hyper-parameters.
         dataset: what to train, validate and test on.
         folder: of the runs, one subfolder each.
-        network: a name of `NETWORKS`.
-        train_per_class: training images of each class, None for all.
-        num_epochs: passes over the training set.
-        num_seeds: models to train, with seeds from 0 on.
 
     Raises:
         UserError: the folder holds another run.
         RunFailedError: a run cannot go on.
     """
     rows = []
-    for settings in tried_settings(model):
-        config = Config(
-            model=model,
-            network=network,
-            dataset=dataset.name,
-            train_per_class=train_per_class,
-            num_epochs=num_epochs,
-            seeds=tuple(range(num_seeds)),
-            settings=settings,
-            data_fingerprint=data.fingerprint(dataset),
-        )
-        name = ",".join([model, *(f"{name}={value}" for name, value in settings.items())])
-        summary = run.train_missing(config, dataset, folder / name)
+    for settings in tried_settings(config.model):
+        name = ",".join([config.model, *(f"{name}={value}" for name, value in settings.items())])
+        tried = dataclasses.replace(config, settings=settings)
+        summary = run.train_missing(tried, dataset, folder / name)
         validation_error = _validation_error(folder / name)
-        rows.append(Row(model, settings, summary, validation_error, summary["train_seconds"]))
+        rows.append(
+            Row(config.model, settings, summary, validation_error, summary["train_seconds"])
+        )
     best = min(rows, key=lambda row: row.validation_error_percent)
     return dataclasses.replace(best, train_seconds=sum(row.train_seconds for row in rows))
 

@@ -1,5 +1,6 @@
 """Models that earlier runs trained, loaded for the commands that look into them."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,12 +55,8 @@ def load(savedir: Path, mnist_path: str | None = None) -> TrainedRun:
     if not (savedir / "config.json").is_file():
         raise UserError(f"there is no run in {savedir}: train one with experiments.mnist first")
     config = read_config(savedir / "config.json")
-    dataset = data.load(
-        config.dataset,
-        mnist_path=mnist_path or config.mnist_path,
-        data_dir=config.data_dir,
-        train_per_class=config.train_per_class,
-    )
+    here = dataclasses.replace(config, mnist_path=mnist_path or config.mnist_path)
+    dataset = data.load_for(here)
     if data.fingerprint(dataset) != config.data_fingerprint:
         raise UserError(f"the run in {savedir} was trained on other data: pass its --mnist_path")
     return restore(config, dataset, savedir)
