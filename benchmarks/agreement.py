@@ -13,7 +13,8 @@ from experiments.errors import RunFailedError
 from experiments.split import Split
 
 LOSS_TOLERANCE = 1e-4
-GRADIENT_TOLERANCE = 1e-3
+# Where two pixels of a pooling window are equal but for rounding, either may get the gradient.
+GRADIENT_TOLERANCE = 1e-2
 NUM_STEPS = 3
 
 

@@ -4,10 +4,10 @@ from dropmax_jax.networks import NETWORKS
 from experiments import command, config
 from tests.experiments.tiny import Tiny
 
-NETWORKS["tiny"] = Tiny
-config.NETWORKS = tuple(NETWORKS)
-
 if __name__ == "__main__":
+    NETWORKS["tiny"] = Tiny
+    config.NETWORKS = tuple(NETWORKS)
+    # Only now, since its flags name the networks.
     from experiments import mnist
 
     command.run(mnist.main, mnist.FLAGS, mnist.__doc__ or "")
