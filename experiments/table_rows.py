@@ -157,7 +157,7 @@ def to_markdown(records: Sequence[Mapping[str, Any]]) -> str:
         minutes = sum(row["train_seconds"] for row in lines) / 60
         header = (
             f"{lines[0]['dataset']}, {network}, {num_train:,} training images, "
-            f"{lines[0]['num_seeds']} seeds; ± is half a 95 % confidence interval; "
+            f"seeds: {lines[0]['num_seeds']}; ± is half a 95 % confidence interval; "
             f"training took {minutes:.1f} minutes\n"
         )
         columns = (
