@@ -328,13 +328,14 @@ class _Trainer:
             seconds = time.perf_counter() - start
             # Long enough to be efficient, and short enough to stop soon and show progress.
             steps_a_call = max(1, int((stop - self.step) * _SECONDS_A_CALL / seconds))
-            steps_a_call, signal_number = processes.agree(steps_a_call, request.signal_number)
             self.step, self.train_seconds = stop, self.train_seconds + seconds
             self.epoch_seconds += seconds
             self._check_finite()
             if self.step % per_epoch == 0:
                 self._end_epoch(progress)
             progress.steps_done(self.step)
+            # Last, so that a signal is not left waiting for another call.
+            steps_a_call, signal_number = processes.agree(steps_a_call, request.signal_number)
             if signal_number is not None and self.step < self.num_steps:
                 self.save()
                 raise Stopped(
