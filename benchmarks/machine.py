@@ -21,6 +21,14 @@ def describe() -> dict[str, Any]:
     }
 
 
+def describe_aloud() -> dict[str, Any]:
+    """`describe`, printed, with a warning where the machine is busy."""
+    found = describe()
+    print(in_words(found), flush=True)
+    warn_if_busy(found)
+    return found
+
+
 def in_words(machine: dict[str, Any]) -> str:
     """One line that names the machine, for a table."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())

@@ -25,9 +25,7 @@ def main() -> None:
     from benchmarks import start_report, start_timing
 
     data = start_timing.data_flags(_MNIST_PATH.value)
-    found = machine.describe()
-    print(machine.in_words(found), flush=True)
-    machine.warn_if_busy(found)
+    found = machine.describe_aloud()
     results = {
         "machine": found,
         "data": "MNIST" if _MNIST_PATH.value else "mnist_5k",

@@ -33,9 +33,7 @@ def main() -> None:
     from benchmarks import agreement, train_report
     from experiments import data
 
-    found = machine.describe()
-    print(machine.in_words(found), flush=True)
-    machine.warn_if_busy(found)
+    found = machine.describe_aloud()
     dataset = data.load(
         _DATA.dataset.value, mnist_path=_DATA.mnist_path.value, data_dir=_DATA.data_dir.value
     )
