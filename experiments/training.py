@@ -227,7 +227,8 @@ def train_step(
         return jnp.mean(losses), {**sums, "loss": jnp.sum(losses)}
 
     gradient, sums = jax.grad(loss, has_aux=True)(state.params)
-    gradient, sums = lax.pmean(gradient, DEVICES), lax.psum(sums, DEVICES)
+    if lax.axis_size(DEVICES) > 1:  # With one, XLA would still copy the gradient.
+        gradient, sums = lax.pmean(gradient, DEVICES), lax.psum(sums, DEVICES)
     updates, opt_state = task.optimizer.update(gradient, state.opt_state, state.params)
     is_bad = ~jnp.isfinite(sums["loss"])
     return TrainState(

@@ -32,9 +32,8 @@ class ConvReluPool(nn.Module):
         """Maps `[B, H, W, C]` to `[B, H', W', features]`."""
         kernel = self.param("kernel", glorot_uniform, (5, 5, images.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        sides = (self.padding, self.padding)
         images, kernel, bias = nn.dtypes.promote_dtype(images, kernel, bias, dtype=self.dtype)
-        return conv_relu_pool(jnp.pad(images, ((0, 0), sides, sides, (0, 0))), kernel, bias)
+        return conv_relu_pool(images, kernel, bias, self.padding)
 
 
 class DenseRelu(nn.Module):

@@ -14,15 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dropmax_jax import Heads
-from dropmax_jax.networks import CNN, NETWORKS, LeNet, conv_relu_pool, convolution
+from dropmax_jax.networks import CNN, NETWORKS, LeNet, _tiles, conv_relu_pool, convolution
 from dropmax_jax.networks.layers import ConvReluPool, dropout
 
 ALL_HEADS = Heads._fields
 
 
-def plain_conv_relu_pool(images: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+def plain_conv_relu_pool(
+    images: jax.Array, kernel: jax.Array, bias: jax.Array, padding: int = 0
+) -> jax.Array:
     """The definition, by flax's own functions."""
-    layer = nn.Conv(kernel.shape[-1], kernel.shape[:2], padding="VALID")
+    layer = nn.Conv(kernel.shape[-1], kernel.shape[:2], padding=padding)
     outputs = layer.apply({"params": {"kernel": kernel, "bias": bias}}, images)
     assert isinstance(outputs, jax.Array)
     return nn.max_pool(nn.relu(outputs), (2, 2), (2, 2))
@@ -43,52 +45,80 @@ def inputs_of(shape: tuple[int, ...], features: int, size: int = 5) -> tuple[jax
     channels=st.integers(1, 3),
     features=st.integers(1, 4),
     size=st.sampled_from([1, 3, 5]),
+    padding=st.integers(0, 2),
 )
 def test_is_convolution_relu_and_pooling(
-    batch: int, height: int, width: int, channels: int, features: int, size: int
+    batch: int, height: int, width: int, channels: int, features: int, size: int, padding: int
 ) -> None:
-    shape = (batch, 2 * height + size - 1, 2 * width + size - 1, channels)
-    inputs = inputs_of(shape, features, size)
+    inner = size - 1 - 2 * padding
+    height, width = max(height, 1 - inner // 2), max(width, 1 - inner // 2)
+    inputs = inputs_of((batch, 2 * height + inner, 2 * width + inner, channels), features, size)
     weights = jax.random.normal(jax.random.key(1), (batch, height, width, features))
 
     @functools.partial(jax.jit, static_argnums=0)
     def outputs_and_gradients(function: Callable[..., jax.Array], *inputs: jax.Array) -> object:
-        outputs, vjp = jax.vjp(function, *inputs)
+        outputs, vjp = jax.vjp(functools.partial(function, padding=padding), *inputs)
         return outputs, vjp(weights)
 
     expected = outputs_and_gradients(plain_conv_relu_pool, *inputs)
-    # On the CPU that runs the tests this is the blocked product.
+    # On the CPU that runs the tests this goes by tiles.
     actual = outputs_and_gradients(conv_relu_pool, *inputs)
     chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(3, 28, 28, 1), (3, 12, 12, 20), (3, 10, 6, 2)])
-def test_native_and_blocked_agree(shape: tuple[int, ...]) -> None:
-    images, kernel, bias = inputs_of(shape, 6)
-    native = jax.jit(convolution._forward_native)(images, kernel, bias)
-    blocked = jax.jit(convolution._forward_blocked)(images, kernel, bias)
-    chex.assert_trees_all_close(blocked, native, rtol=1e-4, atol=1e-4)
-    winner, gradient = native[1], jax.random.normal(jax.random.key(1), native[0].shape)
-    chex.assert_trees_all_close(
-        jax.jit(convolution._backward_blocked)(images, kernel, winner, gradient),
-        jax.jit(convolution._backward_native)(images, kernel, winner, gradient),
-        rtol=1e-4,
-        atol=1e-4,
+@pytest.mark.parametrize(
+    ("shape", "padding"), [((3, 28, 28, 1), 0), ((3, 12, 12, 20), 0), ((3, 14, 6, 2), 2)]
+)
+def test_native_and_tiles_agree(shape: tuple[int, ...], padding: int) -> None:
+    inputs = inputs_of(shape, 6)
+    forwards, backwards = (
+        [jax.jit(functools.partial(function, padding=padding)) for function in functions]
+        for functions in (
+            (convolution._forward_native, _tiles.forward),
+            (convolution._backward_native, _tiles.backward),
+        )
     )
+    native, tiles = (forward(*inputs) for forward in forwards)
+    chex.assert_trees_all_close(tiles, native, rtol=1e-4, atol=1e-4)
+    winner, gradient = native[1], jax.random.normal(jax.random.key(1), native[0].shape)
+    native, tiles = (backward(*inputs[:2], winner, gradient) for backward in backwards)
+    chex.assert_trees_all_close(tiles, native, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_tiles_round_little(size: int) -> None:
+    images, kernel, bias = inputs_of((4, 7 + size, 7 + size, 20), 30, size)
+    outputs, _ = jax.jit(functools.partial(_tiles.forward, padding=0))(images, kernel, bias)
+    with jax.enable_x64(True):
+        images, kernel, bias = (array.astype(jnp.float64) for array in (images, kernel, bias))
+        exact = plain_conv_relu_pool(images, kernel, bias)
+        alive = exact > 0
+        error = jnp.sqrt(jnp.mean((outputs - exact)[alive] ** 2))
+        assert error < 4e-6 * jnp.std(exact[alive])
 
 
 @pytest.mark.parametrize("batch", [24, 23])
 def test_a_large_batch_is_taken_in_parts(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     images, kernel, bias = inputs_of((batch, 12, 12, 2), 3)
     whole, vjp = jax.vjp(conv_relu_pool, images, kernel, bias)
-    assert convolution._num_chunks(images, kernel) == 1
-    window_bytes = 16 * 72 * 4
-    monkeypatch.setattr(convolution, "_CACHED_BYTES", 7 * window_bytes)
-    # The fewest parts that fit and are of one size.
-    assert convolution._num_chunks(images, kernel) == {24: 4, 23: 23}[batch]
-    parts, vjp_of_parts = jax.vjp(conv_relu_pool, images, kernel, bias)
-    chex.assert_trees_all_close(parts, whole, rtol=1e-5, atol=1e-5)
-    chex.assert_trees_all_close(vjp_of_parts(whole), vjp(whole), rtol=1e-4, atol=1e-4)
+
+    def parts() -> int:
+        return _tiles._plan(images.shape, kernel.shape, padding=0).parts
+
+    assert parts() == 1
+    tile_bytes = 4 * 64 * (2 + 3)
+    monkeypatch.setattr(_tiles, "_CACHED_BYTES", 7 * 4 * tile_bytes)
+    assert parts() == 4  # The last of them is filled up when there are 23.
+    in_parts, vjp_in_parts = jax.vjp(conv_relu_pool, images, kernel, bias)
+    chex.assert_trees_all_close(in_parts, whole, rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(vjp_in_parts(whole), vjp(whole), rtol=1e-4, atol=1e-4)
+
+
+def test_an_empty_batch_is_no_error() -> None:
+    images, kernel, bias = inputs_of((0, 12, 12, 2), 3)
+    outputs, vjp = jax.vjp(conv_relu_pool, images, kernel, bias)
+    assert outputs.shape == (0, 4, 4, 3)
+    assert not vjp(outputs)[1].any()
 
 
 def test_first_of_equal_maxima_gets_the_gradient_once() -> None:
@@ -101,6 +131,18 @@ def test_first_of_equal_maxima_gets_the_gradient_once() -> None:
     assert images_gradient.sum() == 25 * weights.sum()
     _, plain = jax.vjp(plain_conv_relu_pool, images, kernel, bias)
     chex.assert_trees_all_close(vjp(weights), plain(weights))
+
+
+def test_one_of_equal_maxima_gets_the_gradient_where_rounding_decides() -> None:
+    # As after a first layer: all pixels alike, which several channels sum up in another order.
+    images = jnp.full((1, 8, 8, 3), 0.1)
+    _, kernel, _ = inputs_of(images.shape, 4)
+    weights = jnp.arange(4.0).reshape(1, 2, 2, 1) + jnp.arange(4.0) + 1
+    _, vjp = jax.vjp(conv_relu_pool, images, kernel, jnp.full(4, 100.0))
+    _, plain = jax.vjp(plain_conv_relu_pool, images, kernel, jnp.full(4, 100.0))
+    for actual, expected in zip(vjp(weights), plain(weights), strict=True):
+        sums = actual.sum((0, 1, 2)[: actual.ndim - 1]), expected.sum((0, 1, 2)[: actual.ndim - 1])
+        chex.assert_trees_all_close(*sums, rtol=1e-4)
 
 
 def test_no_gradient_through_a_dead_relu() -> None:
@@ -210,13 +252,19 @@ def test_dropout_keeps_the_mean_and_belongs_to_the_example() -> None:
         (((1, 8, 8, 1), (4, 4, 1, 2), (2,)), "kernel must have shape"),
         (((1, 8, 8, 1), (5, 5, 2), (2,)), "kernel must have shape"),
         (((1, 8, 8, 1), (5, 5, 1, 2), (3,)), "bias must have shape"),
-        (((1, 7, 8, 1), (5, 5, 1, 2), (2,)), "even height and width"),
-        (((1, 4, 4, 1), (5, 5, 1, 2), (2,)), "at least 5 pixels"),
+        (((1, 7, 8, 1), (5, 5, 1, 2), (2,)), "3 x 4 outputs"),
+        (((1, 4, 4, 1), (5, 5, 1, 2), (2,)), "0 x 0 outputs"),
+        (((1, 12, 12, 1), (7, 7, 1, 2), (2,)), "k 1, 3 or 5"),
     ],
 )
 def test_shapes_that_do_not_fit(shapes: tuple[tuple[int, ...], ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         conv_relu_pool(*(jnp.zeros(shape) for shape in shapes))
+
+
+def test_negative_padding() -> None:
+    with pytest.raises(ValueError, match="padding must be at least 0"):
+        conv_relu_pool(*inputs_of((1, 8, 8, 1), 2), -1)
 
 
 def test_padding_keeps_the_size() -> None:

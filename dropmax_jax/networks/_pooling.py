@@ -1,0 +1,35 @@
+"""Relu and 2x2 max-pooling of convolution outputs, with the memory of who won."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+# Which output of a 2x2 pooling window had the maximum, in row-major order; DEAD where relu is 0.
+DEAD = 4
+
+
+def select(outputs: Sequence[Array], bias: Array) -> tuple[Array, Array]:
+    """Pools the four outputs of each pooling window.
+
+    Args:
+        outputs: four float arrays of one shape, in row-major order of the window.
+        bias: float array that broadcasts against them.
+
+    Returns:
+        The pooled outputs, and which of the four won, uint8, or `DEAD`.
+    """
+    best = functools.reduce(jnp.maximum, outputs)
+    # All four have the same bias, and relu is monotonic: both can wait for the maximum.
+    pooled = best + bias
+    winner = jnp.full(best.shape, 3, jnp.uint8)
+    for place in (2, 1, 0):
+        winner = jnp.where(outputs[place] == best, jnp.uint8(place), winner)
+    return jax.nn.relu(pooled), jnp.where(pooled > 0, winner, jnp.uint8(DEAD))
+
+
+def unselect(gradient: Array, winner: Array) -> list[Array]:
+    """The transpose of `select`: the gradient with respect to each of the four outputs."""
+    return [jnp.where(winner == place, gradient, 0) for place in range(4)]
