@@ -13,7 +13,9 @@ from experiments import command, data_flags
 from experiments.config import NETWORKS
 
 FLAGS = command.Flags()
-_PEERS = FLAGS.strings("peers", list(PEERS), "trainers to measure; ours and the limit always are")
+_PEERS = FLAGS.strings(
+    "peers", list(PEERS), "trainers to measure; ours and the products alone always are"
+)
 _MODELS = FLAGS.strings("models", list(recipe.MODELS), "methods to train")
 _NETWORKS = FLAGS.strings("networks", list(NETWORKS), "networks to train them with")
 _ROUNDS = FLAGS.integer("rounds", 7, "times that each trainer has its turn")
@@ -27,7 +29,7 @@ def main() -> None:
     models = checks.chosen("models", _MODELS.value, recipe.MODELS)
     networks = checks.chosen("networks", _NETWORKS.value, tuple(recipe.NETWORKS))
     peers = checks.chosen("peers", _PEERS.value, tuple(PEERS))
-    names = workers.installed(["ours", *peers, "limit"])
+    names = workers.installed(["ours", *peers, "products"])
     savedir = checks.result_folder(_SAVEDIR.value)
     # Only now, so that --help and mistakes in flags are answered at once.
     from benchmarks import agreement, train_report

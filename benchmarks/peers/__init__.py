@@ -35,7 +35,7 @@ PEERS = {
     "pytorch_channels_last": Peer("benchmarks.peers.pytorch_channels_last", "torch"),
     "pytorch_compiled": Peer("benchmarks.peers.pytorch_compiled", "torch"),
     "flax": Peer("benchmarks.peers.flax_linen", "flax"),
-    "limit": Peer("benchmarks.limit", "jax", is_trainer=False),
+    "products": Peer("benchmarks.products_alone", "jax", is_trainer=False),
 }
 
 

@@ -1,7 +1,7 @@
 """Convolution, relu and 2x2 max-pooling on the CPU, by tiles of 4x4 outputs.
 
-The batch is taken in parts that fit into a CPU's caches, and stands last in memory, so that what is
-not a matrix product is elementwise over long rows. `_winograd` computes the tiles.
+The batch stands last in memory, so that what is not a matrix product is elementwise over long rows,
+and a large one is taken in parts, so that it needs little memory. `_winograd` computes the tiles.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ from jax import Array, lax
 from dropmax_jax.networks._pooling import DEAD, select, unselect
 from dropmax_jax.networks._winograd import TILE, convolve, convolve_transpose
 
-# What windows and tiles of a part of a batch may take, transformed.
-_CACHED_BYTES = 10_000_000
+# What windows and tiles of a part of a batch may take, transformed: as much as a hundred images do
+# in the largest layer of the networks here.
+_PART_BYTES = 40_000_000
 
 
 def forward(images: Array, kernel: Array, bias: Array, padding: int) -> tuple[Array, Array]:
@@ -84,7 +85,7 @@ def _plan(images: tuple[int, ...], kernel: tuple[int, ...], padding: int) -> _Pl
     places = channels * (size + TILE - 1) ** 2
     places += features * (TILE if channels == 1 else size + TILE - 1) ** 2
     num_bytes = 4 * batch * rows * columns * places
-    parts = max(1, min(batch, -(-num_bytes // _CACHED_BYTES)))
+    parts = max(1, min(batch, -(-num_bytes // _PART_BYTES)))
     missing = [-side % TILE for side in outputs]
     examples = (0, -batch % parts)
     return _Plan(

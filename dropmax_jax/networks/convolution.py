@@ -37,8 +37,8 @@ def conv_relu_pool(images: Array, kernel: Array, bias: Array, padding: int = 0) 
         ValueError: the shapes do not fit.
 
     >>> images, kernel, bias = jnp.ones((1, 6, 6, 3)), jnp.ones((5, 5, 3, 2)), jnp.zeros(2)
-    >>> conv_relu_pool(images, kernel, bias)
-    Array([[[[75., 75.]]]], dtype=float32)
+    >>> print(conv_relu_pool(images, kernel, bias).round(3))
+    [[[[75. 75.]]]]
     """
     return _forward(images, kernel, bias, padding)[0]
 

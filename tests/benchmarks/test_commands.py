@@ -6,10 +6,10 @@ from types import ModuleType
 
 import pytest
 
-from benchmarks import accelerator, loss, predict, start, train
+from benchmarks import accelerator, loss, predict, profile, start, train
 from tests.experiments.runner import ROOT, run_here
 
-COMMANDS = (accelerator, loss, predict, start, train)
+COMMANDS = (accelerator, loss, predict, profile, start, train)
 
 
 def ids(module: ModuleType) -> str:

@@ -107,7 +107,7 @@ def test_a_large_batch_is_taken_in_parts(batch: int, monkeypatch: pytest.MonkeyP
 
     assert parts() == 1
     tile_bytes = 4 * 64 * (2 + 3)
-    monkeypatch.setattr(_tiles, "_CACHED_BYTES", 7 * 4 * tile_bytes)
+    monkeypatch.setattr(_tiles, "_PART_BYTES", 7 * 4 * tile_bytes)
     assert parts() == 4  # The last of them is filled up when there are 23.
     in_parts, vjp_in_parts = jax.vjp(conv_relu_pool, images, kernel, bias)
     chex.assert_trees_all_close(in_parts, whole, rtol=1e-5, atol=1e-5)

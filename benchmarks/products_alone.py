@@ -1,4 +1,4 @@
-"""The matrix products of a training step alone: no trainer that multiplies can be faster.
+"""The matrix products of a training step alone, convolutions as plain products of patches.
 
 Operands lie ready in memory in the shape of the product, without padding; nothing is rearranged,
 pooled, activated, drawn or updated. Each product may write its result or the transpose of it,

@@ -1,0 +1,48 @@
+"""Shows where the time of a training step goes, on the CPU: `python -m benchmarks.profile`."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from benchmarks import checks, machine, recipe
+from experiments import command, data_flags
+from experiments.config import NETWORKS
+
+FLAGS = command.Flags()
+_MODELS = FLAGS.strings("models", ["dropmax"], "methods to train")
+_NETWORKS = FLAGS.strings("networks", list(NETWORKS), "networks to train them with")
+_STEPS = FLAGS.integer("steps", 100, "to take the mean over")
+_DATA = data_flags.define(FLAGS)
+_SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
+
+
+def main() -> None:
+    """Runs the command."""
+    models = checks.chosen("models", _MODELS.value, recipe.MODELS)
+    networks = checks.chosen("networks", _NETWORKS.value, tuple(recipe.NETWORKS))
+    savedir = checks.result_folder(_SAVEDIR.value)
+    with tempfile.TemporaryDirectory() as folder:
+        # XLA writes its programs there, which tell what each kernel is for. Before it is imported.
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_dump_to={folder} --xla_dump_hlo_as_text"
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        from benchmarks import profile_report, step_profile
+        from experiments import data
+
+        found = machine.describe_aloud()
+        dataset = data.load(
+            _DATA.dataset.value, mnist_path=_DATA.mnist_path.value, data_dir=_DATA.data_dir.value
+        )
+        print(f"data: {dataset.note}", flush=True)
+        records = [
+            step_profile.measure(model, network, dataset.train, _STEPS.value, Path(folder))
+            for network in networks
+            for model in models
+        ]
+    results = {"machine": found, "steps": _STEPS.value, "records": records}
+    profile_report.write(results, savedir)
+    print(f"\n{(savedir / 'profile.md').read_text()}\nfiles: {savedir}")
+
+
+if __name__ == "__main__":
+    command.run(main, FLAGS, __doc__)
