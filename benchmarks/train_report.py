@@ -78,7 +78,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
             if record["peer"] == "products":
                 rate = spread(record["steps_per_second"]).median
                 axes.axvline(rate, color="black", ls="--", label="matrix products alone")
-                axes.legend(fontsize="small")
+                axes.legend(fontsize="small", loc="lower right")
         axes.set(
             title=", ".join(case),
             xlabel="steps/s, batch 100",
