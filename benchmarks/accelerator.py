@@ -34,7 +34,6 @@ def main() -> None:
     import jax
 
     from benchmarks import accelerator_report, loss_report, loss_timing, step_timing
-    from experiments import data
 
     if jax.default_backend() == "cpu" and not _ALLOW_CPU.value:
         raise UserError(
@@ -44,10 +43,7 @@ def main() -> None:
     device = jax.devices()[0]
     found = {**machine.describe(), "device": device.device_kind, "devices": jax.device_count()}
     print(f"{found['devices']} x {found['device']}, {machine.in_words(found)}", flush=True)
-    dataset = data.load(
-        _DATA.dataset.value, mnist_path=_DATA.mnist_path.value, data_dir=_DATA.data_dir.value
-    )
-    print(f"data: {dataset.note}", flush=True)
+    dataset = _DATA.load_aloud()
     results = {
         "machine": found,
         "rounds": _ROUNDS.value,

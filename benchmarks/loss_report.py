@@ -31,10 +31,10 @@ _HEADER = (
 CAPTION = f"""\
 Forward and backward pass, mean over the batch, float32; medians of the rounds, *DropMax / softmax*
 with the smallest and largest quotient of a round. *softmax*: optax's with integer labels.
-*noise given*: DropMax with noise that lies ready in memory; the difference is what drawing it
-costs. *kept meanwhile*: memory that the compiled DropMax program takes beside heads and gradients,
-in arrays of batch x classes. *moved*: the least traffic, {ARRAYS_MOVED["dropmax"]} arrays for
-DropMax (three heads, read in either pass, and three gradients, written) and
+*noise given*: the loss put together term by term, of public functions, for noise that lies ready
+in memory. *kept meanwhile*: memory that the compiled DropMax program takes beside heads and
+gradients, in arrays of batch x classes. *moved*: the least traffic, {ARRAYS_MOVED["dropmax"]}
+arrays for DropMax (three heads, read in either pass, and three gradients, written) and
 {ARRAYS_MOVED["softmax"]} for softmax, of 4 bytes x batch x classes each. *of the bandwidth*: this
 traffic in the time of DropMax (of softmax in brackets), as a part of the bandwidth of a triad.
 Above 100 %, the arrays stay in caches.

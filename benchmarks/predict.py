@@ -40,13 +40,9 @@ def main() -> None:
     savedir = checks.result_folder(_SAVEDIR.value)
     # Only now, so that --help and mistakes in flags are answered at once.
     from benchmarks import predict_report
-    from experiments import data
 
     found = machine.describe_aloud()
-    dataset = data.load(
-        _DATA.dataset.value, mnist_path=_DATA.mnist_path.value, data_dir=_DATA.data_dir.value
-    )
-    print(f"data: {dataset.note}", flush=True)
+    dataset = _DATA.load_aloud()
     # Repeated where there are fewer: to predict an image twice takes as long as to predict two.
     images = np.resize(dataset.test.images, (_IMAGES.value, *dataset.test.images.shape[1:]))
     records: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ from experiments.config import NETWORKS
 FLAGS = command.Flags()
 _MODELS = FLAGS.strings("models", ["dropmax"], "methods to train")
 _NETWORKS = FLAGS.strings("networks", list(NETWORKS), "networks to train them with")
-_STEPS = FLAGS.integer("steps", 100, "to take the mean over")
+_STEPS = FLAGS.integer("steps", 100, "to take the mean over, rounded up to whole epochs")
 _DATA = data_flags.define(FLAGS)
 _SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
 
@@ -27,19 +27,15 @@ def main() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_dump_to={folder} --xla_dump_hlo_as_text"
         os.environ["JAX_PLATFORMS"] = "cpu"
         from benchmarks import profile_report, step_profile
-        from experiments import data
 
         found = machine.describe_aloud()
-        dataset = data.load(
-            _DATA.dataset.value, mnist_path=_DATA.mnist_path.value, data_dir=_DATA.data_dir.value
-        )
-        print(f"data: {dataset.note}", flush=True)
+        dataset = _DATA.load_aloud()
         records = [
             step_profile.measure(model, network, dataset.train, _STEPS.value, Path(folder))
             for network in networks
             for model in models
         ]
-    results = {"machine": found, "steps": _STEPS.value, "records": records}
+    results = {"machine": found, "records": records}
     profile_report.write(results, savedir)
     print(f"\n{(savedir / 'profile.md').read_text()}\nfiles: {savedir}")
 

@@ -33,7 +33,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     clock = [f"{record['step_milliseconds']:.2f}" for record in records]
     lines = [
         f"Machine: {machine.in_words(results['machine'])}.",
-        f"Means of {results['steps']} steps.",
+        f"Means of {records[0]['steps']} steps.",
         "",
         reports.line(header),
         reports.line(["---"] * len(header)),

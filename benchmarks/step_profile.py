@@ -38,8 +38,8 @@ def measure(
         programs: folder that XLA writes its optimised programs to.
 
     Returns:
-        `model`, `network`; `step_milliseconds`, by the clock; `kernel_milliseconds`, of a step, by
-        part of the step.
+        `model`, `network`; `steps`, as many as were taken; `step_milliseconds`, by the clock;
+        `kernel_milliseconds`, of a step, by part of the step.
     """
     num_steps = -(-num_steps // STEPS_A_CALL) * STEPS_A_CALL
     before = set(programs.iterdir())
@@ -62,6 +62,7 @@ def measure(
     return {
         "model": model,
         "network": network,
+        "steps": num_steps,
         "step_milliseconds": 1e3 * seconds / num_steps,
         "kernel_milliseconds": {
             part: 1e3 * total / num_steps for part, total in sorted(parts.items())

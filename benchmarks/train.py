@@ -33,13 +33,9 @@ def main() -> None:
     savedir = checks.result_folder(_SAVEDIR.value)
     # Only now, so that --help and mistakes in flags are answered at once.
     from benchmarks import agreement, train_report
-    from experiments import data
 
     found = machine.describe_aloud()
-    dataset = data.load(
-        _DATA.dataset.value, mnist_path=_DATA.mnist_path.value, data_dir=_DATA.data_dir.value
-    )
-    print(f"data: {dataset.note}", flush=True)
+    dataset = _DATA.load_aloud()
     agreement.check_trainers(names, models, networks, dataset.train)
     records: list[dict[str, Any]] = []
     for network in networks:

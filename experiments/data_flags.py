@@ -1,9 +1,12 @@
 """The flags that say which data a command uses."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.command import Flags
 from experiments.config import DATASETS
+
+if TYPE_CHECKING:
+    from experiments.data import Dataset
 
 
 class DataFlags(NamedTuple):
@@ -12,6 +15,17 @@ class DataFlags(NamedTuple):
     dataset: Any
     mnist_path: Any
     data_dir: Any
+
+    def load_aloud(self) -> "Dataset":
+        """Loads the data that the flags name, and prints what they are."""
+        # Only now, so that --help is answered at once.
+        from experiments import data
+
+        dataset = data.load(
+            self.dataset.value, mnist_path=self.mnist_path.value, data_dir=self.data_dir.value
+        )
+        print(f"data: {dataset.note}", flush=True)
+        return dataset
 
 
 def define(own: Flags) -> DataFlags:

@@ -19,13 +19,9 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     the cache loads another.
     """
     folder = tmp_path_factory.mktemp("compiled")
-    options = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in options.items():
-            patch.setenv(name.upper(), str(value))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.0")
         yield folder
 
 
