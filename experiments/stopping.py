@@ -23,12 +23,19 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Turns the first SIGINT or SIGTERM into a request; the second acts as it always does."""
+    """Turns the first SIGINT or SIGTERM into a request; the second acts as it always does.
+
+    A signal that the process ignores, such as SIGINT in the background of a script, stays ignored.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+    }
 
     def restore() -> None:
         for number, handler in before.items():

@@ -2,6 +2,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 
 from dropmax_jax.networks import NETWORKS
@@ -13,16 +14,20 @@ from tests.experiments.tiny import Tiny
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The processes that tests start compile each program once for all of them.
-
-    Not this process: jaxlib 0.10.2 crashes at times when one that has loaded many programs from
-    the cache loads another.
-    """
+    """Programs are compiled once for all tests and the processes they start, and then forgotten."""
     folder = tmp_path_factory.mktemp("compiled")
+    options = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.0")
+        for name, value in options.items():
+            patch.setenv(name.upper(), str(value))
+            jax.config.update(name, value)
         yield folder
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")

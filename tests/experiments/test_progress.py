@@ -127,6 +127,16 @@ class TestStopRequest:
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
 
+    def test_an_ignored_signal_stays_ignored(self) -> None:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            with stop_request() as request:
+                signal.raise_signal(signal.SIGINT)
+                assert request.signal_number is None
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGINT, before)
+
     def test_handlers_come_back_after_an_error(self) -> None:
         before = signal.getsignal(signal.SIGINT)
         with pytest.raises(RuntimeError), stop_request():
