@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.command import path
 from experiments.errors import UserError
 from experiments.files import write_text
 
@@ -86,7 +87,7 @@ def result_folder(savedir: str) -> Path:
     Raises:
         UserError: it cannot be written to.
     """
-    folder = Path(savedir).expanduser()
+    folder = path("savedir", savedir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / ".writable", "")

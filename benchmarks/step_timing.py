@@ -1,6 +1,5 @@
 """The time of the project's training steps on whatever device JAX uses."""
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +9,8 @@ import jax.numpy as jnp
 
 from benchmarks.machine import memory_bytes as host_memory_bytes
 from experiments import training
-from experiments.config import Config
+from experiments.config import PRECISIONS, Config
 from experiments.split import Split
-
-
-def precisions() -> list[str]:
-    """The precisions that a configuration can ask for; float32 alone where it has no choice."""
-    names = {field.name for field in dataclasses.fields(Config)}
-    return ["float32", "bfloat16"] if "precision" in names else ["float32"]
 
 
 def measure(
@@ -37,10 +30,11 @@ def measure(
     records = []
     for network in networks:
         for model in models:
-            for precision in precisions():
+            for precision in PRECISIONS:
                 for num_seeds in seeds:
-                    chosen = {"precision": precision} if precision != "float32" else {}
-                    config = Config(model, network, seeds=tuple(range(num_seeds)), **chosen)  # type: ignore[arg-type]
+                    config = Config(
+                        model, network, seeds=tuple(range(num_seeds)), precision=precision
+                    )
                     case = {
                         "network": network,
                         "model": model,

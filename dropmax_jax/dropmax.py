@@ -105,7 +105,7 @@ def posterior_logits(heads: Heads) -> jax.Array:
     References:
         Lee et al. 2018, section 4 (the approximate posterior).
     """
-    prior, label = _head_arrays(heads, "prior_logits", "label_logits")
+    prior, label = head_arrays(heads, "prior_logits", "label_logits")
     return jax.lax.stop_gradient(prior) + label
 
 
@@ -190,7 +190,7 @@ def dropmax_loss_terms(
     References:
         Lee et al. 2018, sections 3 and 4 (the variational bound and the regularisers).
     """
-    logits, prior, label = _head_arrays(heads, "logits", "prior_logits", "label_logits")
+    logits, prior, label = head_arrays(heads, "logits", "prior_logits", "label_logits")
     is_target = _checks.target_mask(labels, logits.shape, "logits")
     log_mask = _checks.class_array("log_mask", log_mask)
     _checks.same_shape("log_mask", log_mask, logits.shape, "logits")
@@ -254,7 +254,7 @@ def dropmax_loss(
     """
     _checks.log_epsilon(epsilon)
     _checks.random_key(key)
-    arrays = _head_arrays(heads, "logits", "prior_logits", "label_logits")
+    arrays = head_arrays(heads, "logits", "prior_logits", "label_logits")
     labels = _checks.label_array(labels, arrays[0].shape, "logits")
     temperature = _checks.positive_temperature(temperature, arrays[0].dtype)
     return fused_loss(jnp.asarray(key), *arrays, labels, temperature, epsilon=float(epsilon))
@@ -337,7 +337,7 @@ def dropmax_log_probs(heads: Heads, epsilon: float = 1e-20) -> jax.Array:
     References:
         Lee et al. 2018, section 4 (the prediction at test time).
     """
-    logits, prior = _head_arrays(heads, "logits", "prior_logits")
+    logits, prior = head_arrays(heads, "logits", "prior_logits")
     return jax.nn.log_softmax(dropmax_logits(logits, log_sigmoid(prior), epsilon))
 
 
@@ -351,9 +351,10 @@ def sample_dropmax_log_probs(
 ) -> jax.Array:
     r"""Log-probabilities of the classes under masks drawn from the prior.
 
-    Average the probabilities over samples, `jax.nn.logsumexp(log_probs, axis=0) -
-    log(num_samples)`, to estimate :math:`p(y \mid x) = \mathbb{E}_{p(z|x)}[p(y \mid x, z)]`, and
-    see how much they disagree with `dropmax_jax.metrics.mutual_information`.
+    `dropmax_jax.methods.mc_dropout.mean_log_probs` of them estimates :math:`p(y \mid x) =
+    \mathbb{E}_{p(z|x)}[p(y \mid x, z)]`, and `dropmax_jax.metrics.mutual_information` tells how
+    much they disagree. To predict, use `dropmax_log_probs`: as a mask may drop any class, the mean
+    over masks is less confident than it is accurate.
 
     Args:
         key: A random key.
@@ -384,15 +385,20 @@ def sample_dropmax_log_probs(
         Lee et al. 2018, section 4 (the Monte Carlo prediction).
     """
     num_samples = _checks.positive_int("num_samples", num_samples)
-    logits, prior = _head_arrays(heads, "logits", "prior_logits")
+    logits, prior = head_arrays(heads, "logits", "prior_logits")
     shape = (num_samples, *logits.shape)
     log_mask = sample_log_mask(key, jnp.broadcast_to(prior, shape), temperature)
     masked = dropmax_logits(jnp.broadcast_to(logits, shape), log_mask, epsilon)
     return jax.nn.log_softmax(masked)
 
 
-def _head_arrays(heads: Heads, *names: str) -> tuple[jax.Array, ...]:
-    """The heads of these names, checked, in their common precision."""
+def head_arrays(heads: Heads, *names: str) -> tuple[jax.Array, ...]:
+    """The heads of these names, checked, in their common precision; for methods.
+
+    Raises:
+        ValueError: A head is missing or of another shape, or there is no class.
+        TypeError: `heads` is no Heads, or a head is not floating point.
+    """
     if not isinstance(heads, Heads):
         raise TypeError(f"heads must be a dropmax_jax.Heads, but is a {type(heads).__name__}")
     arrays: list[jax.Array] = []

@@ -348,12 +348,12 @@ def risk_coverage(uncertainties: ArrayLike, is_error: ArrayLike) -> jax.Array:
     # Compared, not subtracted: the difference of two tiny scores is 0 on some devices.
     is_new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] > ordered[:-1]])
     ties = jnp.cumsum(is_new)
-    errors = is_error[order].astype(scores.dtype)
+    errors = is_error[order].astype(jnp.int32)
     sums, counts = (
         jax.ops.segment_sum(values, ties, num_segments=scores.size)
         for values in (errors, jnp.ones_like(errors))
     )
-    expected = (sums / jnp.maximum(counts, 1.0))[ties]
+    expected = (sums / jnp.maximum(counts, 1)).astype(scores.dtype)[ties]
     return jnp.cumsum(expected) / jnp.arange(1, scores.size + 1)
 
 
@@ -421,11 +421,15 @@ def _confidence_and_correctness(
 def _bin(
     bins: jax.Array, confidence: jax.Array, correct: jax.Array, num_bins: int
 ) -> ReliabilityBins:
-    columns = jnp.stack([jnp.ones_like(confidence), confidence, correct], axis=-1)
-    sums = jax.ops.segment_sum(columns, bins, num_segments=num_bins)
-    counts = sums[:, 0]
-    means = sums[:, 1:] / jnp.maximum(counts, 1.0)[:, None]
-    return ReliabilityBins(counts, means[:, 0], means[:, 1])
+    is_here = bins == jnp.arange(num_bins)[:, None]
+    counts = jnp.sum(is_here, axis=-1)
+    # Sums, and not jax.ops.segment_sum: that adds one number after the other, and float32 rounds
+    # each time.
+    confidence, accuracy = (
+        jnp.sum(jnp.where(is_here, values, 0.0), axis=-1) / jnp.maximum(counts, 1)
+        for values in (confidence, correct)
+    )
+    return ReliabilityBins(counts.astype(confidence.dtype), confidence, accuracy)
 
 
 def _weighted_gap(bins: ReliabilityBins) -> jax.Array:

@@ -4,9 +4,6 @@ On digits as they are, on random backgrounds, and turned by random angles on suc
 how well their uncertainty tells their own errors and unfamiliar images.
 """
 
-import os
-from pathlib import Path
-
 from experiments import command, data_flags
 from experiments.config import NETWORKS, Config
 from experiments.errors import UserError
@@ -38,8 +35,7 @@ def main() -> None:
             raise UserError(f"unknown {name!r} in --variants: choose of {', '.join(VARIANTS)}")
     if not _VARIANTS.value:
         raise UserError(f"--variants names none: choose of {', '.join(VARIANTS)}")
-    # A shell leaves the tilde of --savedir=~/run alone.
-    savedir = Path(os.path.expanduser(_SAVEDIR.value))
+    savedir = command.path("savedir", _SAVEDIR.value)
     config = Config(
         model="softmax",
         network=_NETWORK.value,

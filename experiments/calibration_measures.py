@@ -67,6 +67,10 @@ class Measurement:
         return cls(values["figures"], values["bins"], scores)
 
 
+Measurements = Mapping[str, Mapping[str, Measurement]]
+"""By the variant of the images, and by the method."""
+
+
 def _map_leaves(change: Callable[[Any], Any], values: Any) -> Any:
     # Not jax.tree.map, which sorts keys, and tables and pictures show them in their order.
     if isinstance(values, Mapping):

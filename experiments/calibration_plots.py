@@ -1,17 +1,14 @@
 """The pictures of the calibration experiment."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.calibration_measures import COVERAGE_PERCENT, Measurement
+from experiments.calibration_measures import COVERAGE_PERCENT, Measurement, Measurements
 from experiments.plots import save
 from experiments.statistics import mean_and_half_width
-
-Measurements = Mapping[str, Mapping[str, Measurement]]
 
 _GAPS = {"overconfident": "indianred", "underconfident": "goldenrod"}
 _BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}

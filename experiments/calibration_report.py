@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.calibration_measures import NUM_BINS, Measurement
+from experiments.calibration_measures import NUM_BINS, Measurement, Measurements
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.files import write_text
@@ -13,9 +13,6 @@ from experiments.predictions import NUM_SAMPLES
 from experiments.published import PAPER_CALIBRATION
 from experiments.reports import cell, line, means, to_csv
 from experiments.variants import UNFAMILIAR
-
-Measurements = Mapping[str, Mapping[str, Measurement]]
-"""By the variant of the images, and by the method."""
 
 _CALIBRATION_COLUMNS = {
     "error_percent": ("test error, %", 2),

@@ -129,11 +129,26 @@ def exit_code(
         return _fail(2, f"error: {error}")
     except RunFailedError as error:
         return _fail(1, f"error: {error}")
+    except OSError as error:
+        # Such as a full disk, where no command has more to say of it.
+        return _fail(1, f"error: {error}")
     except Stopped as stopped:
         return _fail(stopped.exit_code, str(stopped))
     except KeyboardInterrupt:
         return _fail(130, "interrupted")
     return 0
+
+
+def path(flag: str, value: str) -> Path:
+    """The path that a flag names.
+
+    Raises:
+        UserError: it names none.
+    """
+    if not value:
+        raise UserError(f"--{flag} is empty: name a path, or leave it out")
+    # A shell leaves the tilde of --savedir=~/run alone.
+    return Path(os.path.expanduser(value))
 
 
 def use_compilation_cache() -> None:

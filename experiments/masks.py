@@ -1,6 +1,6 @@
 """Draws which classes a trained DropMax retains: `python -m experiments.masks`."""
 
-from pathlib import Path
+import os
 
 import numpy as np
 
@@ -17,12 +17,17 @@ _MNIST_PATH = FLAGS.string(
 
 def main() -> None:
     """Runs the command."""
-    savedir = Path(_SAVEDIR.value).expanduser()
-    output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else savedir / "masks.png"
+    savedir = command.path("savedir", _SAVEDIR.value)
+    output = savedir / "masks.png"
+    if _OUTPUT.value is not None:
+        output = command.path("output", _OUTPUT.value)
+        if output.suffix.lower() != ".png":
+            raise UserError(f"--output={output} must end in .png")
+        if not os.path.isdir(output.parent) or os.path.isdir(output):
+            raise UserError(f"--output={output} must be a file in a folder that is there")
     command.use_compilation_cache()
     import jax
 
-    from dropmax_jax import dropmax_log_probs
     from experiments import plots, trained
 
     run = trained.load(savedir, _MNIST_PATH.value)
@@ -32,8 +37,8 @@ def main() -> None:
     heads = jax.tree.map(lambda head: head[0], run.heads(run.data.test))
     retained = np.asarray(jax.nn.sigmoid(heads.prior_logits))
     softmax = np.asarray(jax.nn.softmax(heads.logits))
-    dropmax = np.exp(dropmax_log_probs(heads))
-    plots.masks(run.data.test, retained, softmax, dropmax, output)
+    masked = np.exp(run.task.method.log_probs(heads))
+    plots.masks(run.data.test, retained, softmax, masked, output)
     print(f"wrote {output}")
 
 

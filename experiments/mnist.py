@@ -63,8 +63,8 @@ def main() -> None:
     if (resume or tests) and overwrite:
         other = "--mode=test" if tests else "--resume"
         raise UserError(f"{other} and --overwrite contradict each other: drop one")
-    # A shell leaves the tilde of --savedir=~/run alone.
-    savedir = Path(os.path.expanduser(_SAVEDIR.value or f"results/{_MODEL.value}"))
+    default = f"results/{_MODEL.value}"
+    savedir = command.path("savedir", default if _SAVEDIR.value is None else _SAVEDIR.value)
     config = _config(_kept_values(savedir) if resume or tests else {})
     command.use_compilation_cache()
     with processes.joined(_PROCESSES):

@@ -22,7 +22,7 @@ _NOT_LOSS_TERMS = {
 def save(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG, whole or not at all."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+        figure.savefig(temporary, dpi=120, format="png")
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
@@ -63,7 +63,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path
 
 
 def masks(
-    test: Split, retained: np.ndarray, softmax: np.ndarray, dropmax: np.ndarray, path: Path
+    test: Split, retained: np.ndarray, softmax: np.ndarray, masked: np.ndarray, path: Path
 ) -> None:
     """Draws which classes a model retains: on average for each digit, and for confusing images.
 
@@ -71,7 +71,7 @@ def masks(
         test: the images and labels.
         retained: retain probabilities `[N, K]`.
         softmax: probabilities by the class logits alone, `[N, K]`.
-        dropmax: probabilities with the mean mask, `[N, K]`.
+        masked: the model's probabilities, with the mean mask, `[N, K]`.
         path: of the PNG.
     """
     figure = Figure(figsize=(11, 4.6), layout="constrained")
@@ -91,8 +91,8 @@ def masks(
     )
     # Images that the logits alone get wrong and the mask puts right, most surely first.
     true = np.arange(len(test.labels)), test.labels
-    is_saved = (softmax.argmax(-1) != test.labels) & (dropmax.argmax(-1) == test.labels)
-    order = np.argsort(np.where(is_saved, softmax[true] - dropmax[true], 0))[:4]
+    is_saved = (softmax.argmax(-1) != test.labels) & (masked.argmax(-1) == test.labels)
+    order = np.argsort(np.where(is_saved, softmax[true] - masked[true], 0))[:4]
     right.suptitle("digits that the mask puts right")
     for row, index in zip(right.subplots(4, 2, width_ratios=(1, 6)), order, strict=True):
         row[0].imshow(test.images[index], cmap="gray_r")
@@ -100,7 +100,7 @@ def masks(
         bars = (
             ("class logits alone", softmax),
             ("retain probability", retained),
-            ("DropMax", dropmax),
+            ("with the mask", masked),
         )
         for place, (name, values) in enumerate(bars):
             row[1].bar(classes + 0.28 * (place - 1), values[index], 0.28, label=name)

@@ -171,7 +171,7 @@ def check_sizes(config: Config, data: Dataset) -> None:
     if config.batch_size > num_train:
         raise UserError(
             f"--batch_size={config.batch_size} is larger than the training set of {num_train} "
-            "images: lower it, or raise --train_per_class"
+            "images: raise --train_per_class, or lower the batch size"
         )
     if num_train // config.batch_size * config.num_epochs >= training.NO_STEP:
         raise UserError(
@@ -298,6 +298,14 @@ class _Trainer:
     def train(self) -> None:
         if self.step >= self.num_steps:
             return
+        settings = [f"{name} {value}" for name, value in self.config.settings.items()]
+        progress = Progress(
+            ", ".join([self.config.model, *settings, self.config.network]),
+            self.step,
+            self.num_steps,
+            self.config.num_epochs,
+        )
+        progress.say("compiling")
         start = time.perf_counter()
         run_steps = training.pmapped_train_steps(self.task)
         # No steps, so as to compile: what pmap's own `lower` gives is for one process only.
@@ -306,11 +314,7 @@ class _Trainer:
         )
         self.validation_errors()
         self.compile_seconds += time.perf_counter() - start
-        name = f"{self.config.model}, {self.config.network}"
-        with (
-            stop_request() as request,
-            Progress(name, self.step, self.num_steps, self.config.num_epochs) as progress,
-        ):
+        with stop_request() as request, progress:
             for warning in self.warnings:
                 progress.say(warning)
             self._loop(run_steps, request, progress)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-from pathlib import Path
 
 from experiments import command, data_flags
 from experiments.config import NETWORKS, Config, method_names
@@ -33,11 +32,13 @@ def main() -> None:
             raise UserError(
                 f"--train_per_class={size}: each must be a whole number from 1 on, or 'all'"
             )
-    savedir = Path(_SAVEDIR.value).expanduser()
+    if not _TRAIN_PER_CLASS.value:
+        raise UserError("--train_per_class is empty: write sizes like 100,500,all")
+    savedir = command.path("savedir", _SAVEDIR.value)
     command.use_compilation_cache()
     # Only now, so that --help and mistakes in flags are answered at once.
     from dropmax_jax import METHODS
-    from experiments import data, table_rows
+    from experiments import data, run, table_rows
 
     rows: list[table_rows.Row] = []
     failures: list[str] = []
@@ -55,6 +56,7 @@ def main() -> None:
         dataset = data.load_for(config)
         print(f"data: {dataset.note}", flush=True)
         config = config.on(dataset.name, data.fingerprint(dataset))
+        run.check_sizes(config, dataset)
         for model in METHODS:
             if _MODELS.value and model not in _MODELS.value:
                 continue
@@ -62,7 +64,7 @@ def main() -> None:
                 own = dataclasses.replace(config, model=model)
                 row = table_rows.make_row(own, dataset, savedir / _NETWORK.value / size)
             # A row that fails does not take the others with it.
-            except (RunFailedError, UserError) as error:
+            except RunFailedError as error:
                 failures.append(f"{model} ({size} a class): {error}")
                 print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
                 continue

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
-from dropmax_jax.dropmax import Heads, dropmax_logits
+from dropmax_jax.dropmax import Heads, dropmax_logits, head_arrays
 from dropmax_jax.methods._fraction import fraction
 from dropmax_jax.methods.method import Method
 from dropmax_jax.methods.softmax import cross_entropy, softmax_log_probs
@@ -69,7 +69,8 @@ def retained_cross_entropy(logits: ArrayLike, labels: ArrayLike, retained: jax.A
 
     Raises:
         ValueError: The shapes do not fit, or there is no class.
-        TypeError: `logits` is not floating point, or labels are not integers.
+        TypeError: `logits` is not floating point, labels are not integers, or `retained` is not
+            boolean.
 
     Example:
         >>> import jax.numpy as jnp
@@ -78,6 +79,9 @@ def retained_cross_entropy(logits: ArrayLike, labels: ArrayLike, retained: jax.A
         >>> print(f"{loss:.4f}")  # one class of two
         0.6931
     """
+    (logits,) = _checks.promote(_checks.class_array("logits", logits))
+    retained = _checks.bool_array("retained", retained)
+    _checks.same_shape("retained", retained, logits.shape, "logits")
     log_mask = jnp.where(retained, 0.0, -jnp.inf)
     return cross_entropy(dropmax_logits(logits, log_mask, epsilon=0.0), labels)
 
@@ -111,21 +115,15 @@ def class_dropout_loss(
         >>> class_dropout_loss(jax.random.key(0), heads, labels, retain_probability=0.2).shape
         (8,)
     """
-    retained = sample_retained_classes(key, heads.logits, labels, retain_probability)
-    return retained_cross_entropy(heads.logits, labels, retained)
-
-
-def _loss_terms(
-    key: jax.Array, heads: Heads, labels: ArrayLike, *, retain_probability: ArrayLike = 0.4
-) -> dict[str, jax.Array]:
-    loss = class_dropout_loss(key, heads, labels, retain_probability=retain_probability)
-    return {"cross_entropy": loss}
+    (logits,) = head_arrays(heads, "logits")
+    retained = sample_retained_classes(key, logits, labels, retain_probability)
+    return retained_cross_entropy(logits, labels, retained)
 
 
 class_dropout = Method(
     heads=("logits",),
     loss=class_dropout_loss,
     log_probs=softmax_log_probs,
-    loss_terms=_loss_terms,
+    loss_name="cross_entropy",
     settings={"retain_probability": (0.2, 0.4, 0.6)},
 )

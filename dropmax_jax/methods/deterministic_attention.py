@@ -60,13 +60,9 @@ def attention_loss(key: jax.Array, heads: Heads, labels: ArrayLike) -> jax.Array
     return cross_entropy(attention_log_probs(heads), labels)
 
 
-def _loss_terms(key: jax.Array, heads: Heads, labels: ArrayLike) -> dict[str, jax.Array]:
-    return {"cross_entropy": attention_loss(key, heads, labels)}
-
-
 deterministic_attention = Method(
     heads=("logits", "prior_logits"),
     loss=attention_loss,
     log_probs=attention_log_probs,
-    loss_terms=_loss_terms,
+    loss_name="cross_entropy",
 )

@@ -22,16 +22,17 @@ from dropmax_jax.dropmax import (
 from dropmax_jax.methods.method import Method
 
 
+def _loss(
+    key: jax.Array, heads: Heads, labels: ArrayLike, *, temperature: ArrayLike = 0.1
+) -> jax.Array:
+    return dropmax_loss(key, heads, labels, temperature=temperature)
+
+
 def _loss_terms(
-    key: jax.Array,
-    heads: Heads,
-    labels: ArrayLike,
-    *,
-    temperature: ArrayLike = 0.1,
-    epsilon: float = 1e-20,
+    key: jax.Array, heads: Heads, labels: ArrayLike, *, temperature: ArrayLike = 0.1
 ) -> dict[str, jax.Array]:
     log_mask = sample_log_mask(key, posterior_logits(heads), temperature)
-    return dropmax_loss_terms(heads, labels, log_mask, epsilon)._asdict()
+    return dropmax_loss_terms(heads, labels, log_mask)._asdict()
 
 
 def _log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
@@ -41,7 +42,7 @@ def _log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
 
 dropmax = Method(
     heads=("logits", "prior_logits", "label_logits"),
-    loss=dropmax_loss,
+    loss=_loss,
     log_probs=_log_probs,
     loss_terms=_loss_terms,
     sample_log_probs=sample_dropmax_log_probs,

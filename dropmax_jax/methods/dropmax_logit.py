@@ -20,7 +20,13 @@ from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
 from dropmax_jax.concrete import log_sigmoid, sample_log_mask
-from dropmax_jax.dropmax import Heads, LossTerms, dropmax_loss_terms, posterior_logits
+from dropmax_jax.dropmax import (
+    Heads,
+    LossTerms,
+    dropmax_loss_terms,
+    head_arrays,
+    posterior_logits,
+)
 from dropmax_jax.methods.method import Method
 from dropmax_jax.methods.softmax import cross_entropy
 
@@ -97,8 +103,8 @@ def dropmax_logit_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
         Log-probabilities `[..., K]`, in nats; float64 if a head is, else float32.
 
     Raises:
-        ValueError: The heads differ in shape, or there is no class.
-        TypeError: A head is missing or not floating point.
+        ValueError: A head is missing or of another shape, or there is no class.
+        TypeError: `heads` is no Heads, or a head is not floating point.
 
     Example:
         >>> import jax.numpy as jnp
@@ -109,7 +115,7 @@ def dropmax_logit_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
         [-0.127 -2.127]
     """
     del fitted
-    logits, prior = _logits_and_prior(heads)
+    logits, prior = head_arrays(heads, "logits", "prior_logits")
     return jax.nn.log_softmax(logits * jnp.exp(log_sigmoid(prior)))
 
 
@@ -129,10 +135,9 @@ def sample_dropmax_logit_log_probs(
         Log-probabilities `[num_samples, ..., K]`; float64 if a head is, else float32.
 
     Raises:
-        ValueError: The heads differ in shape, there is no class, or `num_samples` or
+        ValueError: A head is missing or of another shape, there is no class, or `num_samples` or
             `temperature` is out of range.
-        TypeError: `key` is no key, a head is missing or not floating point, or `num_samples` no
-            integer.
+        TypeError: `key` is no key, a head is not floating point, or `num_samples` no integer.
 
     Example:
         >>> import jax
@@ -144,17 +149,9 @@ def sample_dropmax_logit_log_probs(
         (5, 8, 10)
     """
     num_samples = _checks.positive_int("num_samples", num_samples)
-    logits, prior = _logits_and_prior(heads)
+    logits, prior = head_arrays(heads, "logits", "prior_logits")
     prior = jnp.broadcast_to(prior, (num_samples, *prior.shape))
     return jax.nn.log_softmax(logits * jnp.exp(sample_log_mask(key, prior, temperature)))
-
-
-def _logits_and_prior(heads: Heads) -> tuple[jax.Array, jax.Array]:
-    logits = _checks.class_array("heads.logits", heads.logits)
-    prior = _checks.class_array("heads.prior_logits", heads.prior_logits)  # type: ignore[arg-type]
-    _checks.same_shape("heads.prior_logits", prior, logits.shape, "heads.logits")
-    logits, prior = _checks.promote(logits, prior)
-    return logits, prior
 
 
 dropmax_logit = Method(

@@ -24,12 +24,7 @@ from dropmax_jax.methods.softmax import cross_entropy
 
 
 def dropmax_prior_loss_terms(
-    key: jax.Array,
-    heads: Heads,
-    labels: ArrayLike,
-    *,
-    temperature: ArrayLike = 0.1,
-    epsilon: float = 1e-20,
+    key: jax.Array, heads: Heads, labels: ArrayLike, *, temperature: ArrayLike = 0.1
 ) -> dict[str, jax.Array]:
     r"""The terms of DropMax's loss where the prior is also the posterior.
 
@@ -43,14 +38,13 @@ def dropmax_prior_loss_terms(
         labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
         temperature: τ of the relaxed mask, a positive scalar. A number is checked; a JAX array,
             traced or not, isn't.
-        epsilon: ε ≥ 0, a Python number, added to the mask.
 
     Returns:
         The two terms, per example `[...]`, in nats; float64 if a head is, else float32.
 
     Raises:
-        ValueError: A head is missing, shapes do not fit, there is no class, the temperature is not
-            positive or ε is negative.
+        ValueError: A head is missing, shapes do not fit, there is no class, or the temperature is
+            not positive.
         TypeError: `key` is no key, a head is not floating point, or labels are not integers.
 
     Example:
@@ -63,7 +57,7 @@ def dropmax_prior_loss_terms(
         >>> {name: term.shape for name, term in terms.items()}
         {'cross_entropy': (8,), 'prior_negative_entropy': (8,)}
     """
-    (log_probs,) = sample_dropmax_log_probs(key, heads, 1, temperature=temperature, epsilon=epsilon)
+    (log_probs,) = sample_dropmax_log_probs(key, heads, 1, temperature=temperature)
     prior = jnp.asarray(heads.prior_logits, log_probs.dtype)
     return {
         "cross_entropy": cross_entropy(log_probs, labels),
@@ -72,12 +66,7 @@ def dropmax_prior_loss_terms(
 
 
 def dropmax_prior_loss(
-    key: jax.Array,
-    heads: Heads,
-    labels: ArrayLike,
-    *,
-    temperature: ArrayLike = 0.1,
-    epsilon: float = 1e-20,
+    key: jax.Array, heads: Heads, labels: ArrayLike, *, temperature: ArrayLike = 0.1
 ) -> jax.Array:
     """The sum of `dropmax_prior_loss_terms`, which has the arguments and errors, `[...]` in nats.
 
@@ -90,7 +79,7 @@ def dropmax_prior_loss(
         >>> dropmax_prior_loss(jax.random.key(0), heads, jnp.arange(8)).shape
         (8,)
     """
-    terms = dropmax_prior_loss_terms(key, heads, labels, temperature=temperature, epsilon=epsilon)
+    terms = dropmax_prior_loss_terms(key, heads, labels, temperature=temperature)
     return terms["cross_entropy"] + terms["prior_negative_entropy"]
 
 

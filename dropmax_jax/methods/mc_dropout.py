@@ -14,7 +14,6 @@ import jax
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
-from dropmax_jax.dropmax import Heads
 from dropmax_jax.methods.method import Method
 from dropmax_jax.methods.softmax import softmax_log_probs, softmax_loss
 
@@ -54,15 +53,11 @@ def mean_log_probs(sampled_log_probs: ArrayLike) -> jax.Array:
     return jax.nn.logsumexp(array, axis=0) - math.log(array.shape[0])
 
 
-def _loss_terms(key: jax.Array, heads: Heads, labels: ArrayLike) -> dict[str, jax.Array]:
-    return {"cross_entropy": softmax_loss(key, heads, labels)}
-
-
 mc_dropout = Method(
     heads=("logits",),
     loss=softmax_loss,
     log_probs=softmax_log_probs,
-    loss_terms=_loss_terms,
+    loss_name="cross_entropy",
     dropout_rate=0.5,
     num_samples=50,
 )

@@ -25,6 +25,7 @@ class Method:
         loss: `(key, heads, labels, **settings) -> [...]`, the loss per example, in nats. Its
             keyword-only arguments are the method's `hyperparameters`.
         log_probs: `(heads, fitted=None) -> [..., K]`, log-probabilities at test time.
+        loss_name: The name under which to report a loss of a single term.
         loss_terms: `(key, heads, labels, **settings) -> dict` of terms `[...]` that add up to the
             loss, by the names under which to report them. Called by `terms`.
         settings: Hyper-parameters to be chosen on validation data, each with the values to try.
@@ -55,6 +56,7 @@ class Method:
     heads: tuple[str, ...]
     loss: Callable[..., jax.Array]
     log_probs: Callable[..., jax.Array]
+    loss_name: str = "loss"
     loss_terms: Callable[..., dict[str, jax.Array]] | None = None
     settings: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: MappingProxyType({}))
     fit: Callable[[Heads, jax.Array], Any] | None = None
@@ -89,7 +91,7 @@ class Method:
         Example:
             >>> from dropmax_jax import METHODS
             >>> METHODS["dropmax"].hyperparameters
-            {'temperature': 0.1, 'epsilon': 1e-20}
+            {'temperature': 0.1}
             >>> METHODS["softmax"].hyperparameters
             {}
         """
@@ -104,8 +106,6 @@ class Method:
     ) -> dict[str, jax.Array]:
         """The terms of the loss, by name, per example `[...]`; they add up to the loss.
 
-        A method that does not name its terms has one, "loss".
-
         Example:
             >>> import jax
             >>> import jax.numpy as jnp
@@ -115,5 +115,5 @@ class Method:
             ['cross_entropy']
         """
         if self.loss_terms is None:
-            return {"loss": self.loss(key, heads, labels, **settings)}
+            return {self.loss_name: self.loss(key, heads, labels, **settings)}
         return self.loss_terms(key, heads, labels, **settings)

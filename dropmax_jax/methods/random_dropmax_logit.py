@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from dropmax_jax import _checks
-from dropmax_jax.dropmax import Heads
+from dropmax_jax.dropmax import Heads, head_arrays
 from dropmax_jax.methods.class_dropout import sample_retained_classes
 from dropmax_jax.methods.method import Method
 from dropmax_jax.methods.softmax import cross_entropy, softmax_log_probs
@@ -52,22 +51,15 @@ def random_dropmax_logit_loss(
         >>> random_dropmax_logit_loss(jax.random.key(0), heads, labels).shape
         (8,)
     """
-    retained = sample_retained_classes(key, heads.logits, labels, retain_probability)
-    (logits,) = _checks.promote(jnp.asarray(heads.logits))
+    (logits,) = head_arrays(heads, "logits")
+    retained = sample_retained_classes(key, logits, labels, retain_probability)
     return cross_entropy(jnp.where(retained, logits, 0.0), labels)
-
-
-def _loss_terms(
-    key: jax.Array, heads: Heads, labels: ArrayLike, *, retain_probability: ArrayLike = 0.4
-) -> dict[str, jax.Array]:
-    loss = random_dropmax_logit_loss(key, heads, labels, retain_probability=retain_probability)
-    return {"cross_entropy": loss}
 
 
 random_dropmax_logit = Method(
     heads=("logits",),
     loss=random_dropmax_logit_loss,
     log_probs=softmax_log_probs,
-    loss_terms=_loss_terms,
+    loss_name="cross_entropy",
     settings={"retain_probability": (0.2, 0.4, 0.6)},
 )

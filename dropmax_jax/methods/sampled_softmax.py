@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
-from dropmax_jax.dropmax import Heads
+from dropmax_jax.dropmax import Heads, head_arrays
 from dropmax_jax.methods._fraction import fraction
 from dropmax_jax.methods.class_dropout import retained_cross_entropy
 from dropmax_jax.methods.method import Method
@@ -105,21 +105,15 @@ def sampled_softmax_loss(
     References:
         Jean et al. 2015, section 3.
     """
-    subset = sample_class_subset(key, heads.logits, labels, sampled_fraction)
-    return retained_cross_entropy(heads.logits, labels, subset)
-
-
-def _loss_terms(
-    key: jax.Array, heads: Heads, labels: ArrayLike, *, sampled_fraction: ArrayLike = 0.4
-) -> dict[str, jax.Array]:
-    loss = sampled_softmax_loss(key, heads, labels, sampled_fraction=sampled_fraction)
-    return {"cross_entropy": loss}
+    (logits,) = head_arrays(heads, "logits")
+    subset = sample_class_subset(key, logits, labels, sampled_fraction)
+    return retained_cross_entropy(logits, labels, subset)
 
 
 sampled_softmax = Method(
     heads=("logits",),
     loss=sampled_softmax_loss,
     log_probs=softmax_log_probs,
-    loss_terms=_loss_terms,
+    loss_name="cross_entropy",
     settings={"sampled_fraction": (0.2, 0.4, 0.6)},
 )

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
-from dropmax_jax.dropmax import Heads
+from dropmax_jax.dropmax import Heads, head_arrays
 from dropmax_jax.methods.method import Method
 
 
@@ -49,20 +49,17 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 def softmax_loss(key: jax.Array, heads: Heads, labels: ArrayLike) -> jax.Array:
     """Cross-entropy of `heads.logits`, per example `[...]`, in nats; `key` is not used."""
     del key
-    return cross_entropy(heads.logits, labels)
+    (logits,) = head_arrays(heads, "logits")
+    return cross_entropy(logits, labels)
 
 
 def softmax_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
     """Log-softmax of `heads.logits`, `[..., K]`; `fitted` is not used."""
     del fitted
-    (logits,) = _checks.promote(_checks.class_array("heads.logits", heads.logits))
+    (logits,) = head_arrays(heads, "logits")
     return jax.nn.log_softmax(logits)
 
 
-def _loss_terms(key: jax.Array, heads: Heads, labels: ArrayLike) -> dict[str, jax.Array]:
-    return {"cross_entropy": softmax_loss(key, heads, labels)}
-
-
 softmax = Method(
-    heads=("logits",), loss=softmax_loss, log_probs=softmax_log_probs, loss_terms=_loss_terms
+    heads=("logits",), loss=softmax_loss, log_probs=softmax_log_probs, loss_name="cross_entropy"
 )

@@ -16,7 +16,7 @@ import optax
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
-from dropmax_jax.dropmax import Heads
+from dropmax_jax.dropmax import Heads, head_arrays
 from dropmax_jax.methods.method import Method
 
 # What a class has of probability where the projection gives it none, so that one wrong prediction
@@ -100,7 +100,8 @@ def multiclass_sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array
 def sparsemax_loss(key: jax.Array, heads: Heads, labels: ArrayLike) -> jax.Array:
     """Sparsemax loss of `heads.logits`, per example `[...]`; `key` is not used."""
     del key
-    return multiclass_sparsemax_loss(heads.logits, labels)
+    (logits,) = head_arrays(heads, "logits")
+    return multiclass_sparsemax_loss(logits, labels)
 
 
 def sparsemax_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
@@ -118,7 +119,8 @@ def sparsemax_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
         [  0.   -46.05]
     """
     del fitted
-    return jnp.log(sparsemax_probs(heads.logits) + _FLOOR)
+    (logits,) = head_arrays(heads, "logits")
+    return jnp.log(sparsemax_probs(logits) + _FLOOR)
 
 
 def _shifted(logits: ArrayLike) -> jax.Array:
@@ -127,10 +129,9 @@ def _shifted(logits: ArrayLike) -> jax.Array:
     return array - jax.lax.stop_gradient(jnp.max(array, axis=-1, keepdims=True))
 
 
-def _loss_terms(key: jax.Array, heads: Heads, labels: ArrayLike) -> dict[str, jax.Array]:
-    return {"sparsemax_loss": sparsemax_loss(key, heads, labels)}
-
-
 sparsemax = Method(
-    heads=("logits",), loss=sparsemax_loss, log_probs=sparsemax_log_probs, loss_terms=_loss_terms
+    heads=("logits",),
+    loss=sparsemax_loss,
+    log_probs=sparsemax_log_probs,
+    loss_name="sparsemax_loss",
 )

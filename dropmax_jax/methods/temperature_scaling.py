@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
-from dropmax_jax.dropmax import Heads
+from dropmax_jax.dropmax import Heads, head_arrays
 from dropmax_jax.methods.method import Method
 from dropmax_jax.methods.softmax import softmax_log_probs, softmax_loss
 
@@ -58,7 +58,7 @@ def fit_temperature(heads: Heads, labels: ArrayLike) -> jax.Array:
     References:
         Guo et al. 2017, section 4.2 (temperature scaling).
     """
-    (logits,) = _checks.promote(_checks.class_array("heads.logits", heads.logits))
+    (logits,) = head_arrays(heads, "logits")
     is_target = _checks.target_mask(labels, logits.shape, "heads.logits")
     if logits.size == 0:
         raise ValueError(f"heads.logits must have an example, but has shape {logits.shape}")
@@ -102,18 +102,14 @@ def scaled_log_probs(heads: Heads, fitted: ArrayLike | None = None) -> jax.Array
     """
     if fitted is None:
         return softmax_log_probs(heads)
-    (logits,) = _checks.promote(_checks.class_array("heads.logits", heads.logits))
+    (logits,) = head_arrays(heads, "logits")
     return jax.nn.log_softmax(logits / _checks.positive_temperature(fitted, logits.dtype))
-
-
-def _loss_terms(key: jax.Array, heads: Heads, labels: ArrayLike) -> dict[str, jax.Array]:
-    return {"cross_entropy": softmax_loss(key, heads, labels)}
 
 
 temperature_scaling = Method(
     heads=("logits",),
     loss=softmax_loss,
     log_probs=scaled_log_probs,
-    loss_terms=_loss_terms,
+    loss_name="cross_entropy",
     fit=fit_temperature,
 )

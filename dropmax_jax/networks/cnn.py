@@ -1,5 +1,6 @@
 """The convolutional network of the paper's MNIST experiment, that of the TensorFlow tutorial."""
 
+import math
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -46,7 +47,8 @@ class CNN(nn.Module):
         """
         features = ConvReluPool(32, padding=2, dtype=self.dtype)(images)
         features = ConvReluPool(64, padding=2, dtype=self.dtype)(features)
-        features = DenseRelu(1024, dtype=self.dtype)(features.reshape(len(features), -1))
+        features = features.reshape(len(images), math.prod(features.shape[1:]))
+        features = DenseRelu(1024, dtype=self.dtype)(features)
         features = dropout(features, dropout_key, self.dropout_rate)
         return ClassifierHeads(self.num_classes, self.heads, dtype=self.dtype, name="heads")(
             features

@@ -35,6 +35,7 @@ def conv_relu_pool(images: Array, kernel: Array, bias: Array, padding: int = 0) 
 
     Raises:
         ValueError: the shapes do not fit.
+        TypeError: the arrays are not floating point of one type.
 
     >>> images, kernel, bias = jnp.ones((1, 6, 6, 3)), jnp.ones((5, 5, 3, 2)), jnp.zeros(2)
     >>> print(conv_relu_pool(images, kernel, bias).round(3))
@@ -46,7 +47,7 @@ def conv_relu_pool(images: Array, kernel: Array, bias: Array, padding: int = 0) 
 def _forward(
     images: Array, kernel: Array, bias: Array, padding: int
 ) -> tuple[Array, tuple[Array, Array, Array]]:
-    _check_shapes(images, kernel, bias, padding)
+    _check(images, kernel, bias, padding)
     # Both platforms return the same residuals, so that no branch carries those of the other.
     pooled, winner = lax.platform_dependent(
         images,
@@ -75,7 +76,13 @@ def _backward(
 conv_relu_pool.defvjp(_forward, _backward)
 
 
-def _check_shapes(images: Array, kernel: Array, bias: Array, padding: int) -> None:
+def _check(images: Array, kernel: Array, bias: Array, padding: int) -> None:
+    dtypes = {array.dtype for array in (images, kernel, bias)}
+    if len(dtypes) > 1 or not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(
+            "images, kernel and bias must be floating-point arrays of one type, not "
+            f"{images.dtype}, {kernel.dtype} and {bias.dtype}"
+        )
     if images.ndim != 4:
         raise ValueError(
             f"images must have shape [batch, height, width, channels], not {images.shape}"

@@ -1,5 +1,6 @@
 """LeNet, the network of the authors' MNIST code."""
 
+import math
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -46,7 +47,8 @@ class LeNet(nn.Module):
         """
         features = ConvReluPool(20, dtype=self.dtype)(images)
         features = ConvReluPool(50, dtype=self.dtype)(features)
-        features = DenseRelu(500, dtype=self.dtype)(features.reshape(len(features), -1))
+        features = features.reshape(len(images), math.prod(features.shape[1:]))
+        features = DenseRelu(500, dtype=self.dtype)(features)
         features = dropout(features, dropout_key, self.dropout_rate)
         return ClassifierHeads(self.num_classes, self.heads, dtype=self.dtype, name="heads")(
             features

@@ -98,6 +98,16 @@ def test_reliability_bins_count_every_example_once() -> None:
     np.testing.assert_allclose(accuracy, 1.0 - metrics.error_rate(LOG_PROBS, LABELS), rtol=1e-5)
 
 
+def test_calibration_of_a_million_is_not_rounded() -> None:
+    """Added up one after the other, float32 confidences are 0.007 off."""
+    confidence = np.full(1_000_000, 0.98, np.float32)
+    log_probs = np.log(np.stack([confidence, 1.0 - confidence], axis=-1))
+    labels = np.arange(1_000_000) % 50 == 0
+    bins = metrics.reliability_bins(log_probs, labels.astype(int))
+    np.testing.assert_allclose([bins.confidence[14], bins.accuracy[14]], 0.98, atol=1e-6)
+    assert metrics.expected_calibration_error(log_probs, labels.astype(int)) < 1e-6
+
+
 def test_bin_edges_belong_to_the_bin_below() -> None:
     log_probs = np.log([[0.5, 0.5], [0.75, 0.25]])
     bins = metrics.reliability_bins(log_probs, np.array([0, 0]), num_bins=4)

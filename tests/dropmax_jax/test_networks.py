@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import chex
 import flax.linen as nn
@@ -119,6 +120,14 @@ def test_an_empty_batch_is_no_error() -> None:
     outputs, vjp = jax.vjp(conv_relu_pool, images, kernel, bias)
     assert outputs.shape == (0, 4, 4, 3)
     assert not vjp(outputs)[1].any()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_take_an_empty_batch(name: str) -> None:
+    network = NETWORKS[name]()
+    params = network.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    heads: Any = network.apply(params, jnp.zeros((0, 28, 28, 1)))
+    assert heads.logits.shape == (0, 10)
 
 
 def test_first_of_equal_maxima_gets_the_gradient_once() -> None:
@@ -260,6 +269,15 @@ def test_dropout_keeps_the_mean_and_belongs_to_the_example() -> None:
 def test_shapes_that_do_not_fit(shapes: tuple[tuple[int, ...], ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         conv_relu_pool(*(jnp.zeros(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize(
+    "dtypes", [("bfloat16", "bfloat16", "float32"), ("uint8", "uint8", "uint8")]
+)
+def test_types_that_do_not_fit(dtypes: tuple[str, ...]) -> None:
+    arrays = zip(inputs_of((1, 8, 8, 1), 2), dtypes, strict=True)
+    with pytest.raises(TypeError, match=f"of one type, not {', '.join(dtypes[:2])} and "):
+        conv_relu_pool(*(array.astype(dtype) for array, dtype in arrays))
 
 
 def test_negative_padding() -> None:

@@ -1,18 +1,28 @@
 """The picture of retain probabilities, and the runs it is drawn from."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments import masks, plots
+from experiments import data, masks, plots, run
 from experiments.config import Config, read_config
 from experiments.errors import UserError
 from experiments.files import locked_folder, write_json
 from experiments.split import Split
 from experiments.trained import load
 from tests.experiments.runner import run_here
+
+
+@pytest.fixture
+def dropmax_logit_run(finished_run: Path, small_data: data.Dataset, tmp_path: Path) -> Path:
+    """A run of one epoch."""
+    config = read_config(finished_run / "config.json")
+    config = dataclasses.replace(config, model="dropmax_logit", num_epochs=1, seeds=(0,))
+    run.train(config, small_data, tmp_path / "run")
+    return tmp_path / "run"
 
 
 def test_draws_images_that_the_mask_puts_right(tmp_path: Path) -> None:
@@ -25,6 +35,50 @@ def test_draws_images_that_the_mask_puts_right(tmp_path: Path) -> None:
     plots.masks(Split(images, labels), retained, softmax, dropmax, tmp_path / "masks.png")
     assert (tmp_path / "masks.png").stat().st_size > 10_000
     assert [path.name for path in tmp_path.iterdir()] == ["masks.png"]
+
+
+def test_the_model_predicts_in_its_own_way(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    dropmax_logit_run: Path,
+    tmp_path: Path,
+) -> None:
+    """`dropmax_logit` multiplies logits, not probabilities."""
+    drawn: list[np.ndarray] = []
+    monkeypatch.setattr(plots, "masks", lambda *given: drawn.extend(given[1:4]))
+    output = f"--output={tmp_path / 'masks.png'}"
+    outcome = run_here(capfd, f"--savedir={dropmax_logit_run}", output, module=masks)
+    assert outcome.code == 0, outcome.stderr
+    retained, softmax, masked = drawn
+    # The logits up to a constant, which the mask does not leave alone.
+    trained = load(dropmax_logit_run)
+    logits = np.asarray(trained.heads(trained.data.test).logits[0])
+    np.testing.assert_allclose(softmax, _softmax(logits), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(masked, _softmax(retained * logits), rtol=1e-4, atol=1e-6)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(weights / weights.sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("no/such/masks.png", "must be a file in a folder that is there"),
+        ("folder.png", "must be a file in a folder that is there"),
+        ("masks.txt", "must end in .png"),
+        ("masks", "must end in .png"),
+        ("", "--output is empty"),
+    ],
+)
+def test_an_impossible_output_is_refused_before_anything_is_loaded(
+    capfd: pytest.CaptureFixture[str], in_tmp_path: Path, output: str, message: str
+) -> None:
+    (in_tmp_path / "folder.png").mkdir()
+    outcome = run_here(capfd, "--savedir=none", f"--output={output}", module=masks)
+    assert outcome.code == 2
+    assert message in outcome.stderr
 
 
 def test_a_model_without_masks_is_refused(
@@ -47,22 +101,22 @@ def test_a_folder_without_a_run_is_refused(
 
 
 def test_a_run_on_other_data_is_not_loaded(finished_run: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(finished_run, run)
-    config: Config = read_config(run / "config.json")
-    write_json(run / "config.json", {**config.to_json(), "data_fingerprint": "another"})
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    config: Config = read_config(folder / "config.json")
+    write_json(folder / "config.json", {**config.to_json(), "data_fingerprint": "another"})
     with pytest.raises(UserError, match="trained on other data"):
-        load(run)
+        load(folder)
 
 
 def test_a_run_under_way_is_refused_and_left_alone(finished_run: Path, tmp_path: Path) -> None:
     """Opening its checkpoints would remove the one that is being written."""
-    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
-    unfinished = run / "checkpoints" / "100.orbax-checkpoint-tmp"
+    folder = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    unfinished = folder / "checkpoints" / "100.orbax-checkpoint-tmp"
     unfinished.mkdir()
-    with locked_folder(run):
+    with locked_folder(folder):
         with pytest.raises(UserError, match="another run is using"):
-            load(run)
+            load(folder)
         assert unfinished.exists()
-    load(run)
+    load(folder)
     assert not unfinished.exists()

@@ -1,6 +1,7 @@
 """The table of methods: tuning, comparison, failures, and what it writes."""
 
 import csv
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,33 @@ def test_a_row_that_fails_is_told_and_does_not_lose_the_others(
     assert list(read_table(tmp_path)) == ["softmax", "dropmax"]
 
 
+def test_what_no_row_can_be_made_of_is_one_mistake(
+    capfd: pytest.CaptureFixture[str], trained: list[Path], mnist_folder: Path, tmp_path: Path
+) -> None:
+    arguments = (f"--mnist_path={mnist_folder}", f"--savedir={tmp_path}", "--train_per_class=5")
+    outcome = run_here(capfd, *arguments, module=table)
+    assert outcome.code == 2
+    assert "larger than the training set of 50 images" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not trained
+
+
+def test_a_full_disk_is_told_in_a_line(
+    capfd: pytest.CaptureFixture[str],
+    trained: list[Path],
+    mnist_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "table.csv")
+
+    monkeypatch.setattr(table_rows, "write", full)
+    code, _, stderr = run_table(capfd, mnist_folder, tmp_path, "--models=softmax")
+    assert code == 1
+    assert stderr.splitlines()[-1].startswith("error: [Errno 28] No space left on device")
+
+
 def test_published_figures_stand_only_beside_their_training_set(tmp_path: Path) -> None:
     def row(num_train: int) -> table_rows.Row:
         summary = {
@@ -155,6 +183,8 @@ def test_real_runs_are_skipped_when_done(
         ("--models=softmax,dropmx", "unknown method 'dropmx'"),
         ("--train_per_class=100,0", "--train_per_class=0"),
         ("--train_per_class=100,some", "--train_per_class=some"),
+        ("--train_per_class=", "--train_per_class is empty"),
+        ("--savedir=", "--savedir is empty"),
         ("--num_seeds=0", "num_seeds"),
         ("--network=resnet", "network"),
     ],

@@ -34,6 +34,13 @@ def test_value_and_gradient(retain_probability: float) -> None:
         )
 
 
+def test_retained_must_be_booleans_of_the_logits_shape() -> None:
+    with pytest.raises(TypeError, match="retained must be a boolean array"):
+        retained_cross_entropy(LOGITS, LABELS, jnp.ones((6, 5)))
+    with pytest.raises(ValueError, match=r"retained must have shape \(6, 5\)"):
+        retained_cross_entropy(LOGITS, LABELS, jnp.ones((6, 4), bool))
+
+
 def test_how_often_classes_are_retained() -> None:
     logits, labels = jnp.zeros((20_000, 4)), jnp.full(20_000, 2)
     retained = sample_retained_classes(KEY, logits, labels, 0.3)

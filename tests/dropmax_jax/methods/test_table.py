@@ -165,11 +165,20 @@ def test_missing_heads_are_refused(name: str) -> None:
     method = METHODS[name]
     for missing in set(method.heads) - {"logits"}:
         heads = Heads(**{**heads_for(method, HEADS)._asdict(), missing: None})
-        with pytest.raises((TypeError, ValueError), match=rf"heads\.{missing} must be"):
+        with pytest.raises(ValueError, match=rf"heads\.{missing} must be"):
             method.loss(KEY, heads, LABELS)
         if missing == "prior_logits":
-            with pytest.raises((TypeError, ValueError), match=rf"heads\.{missing} must be"):
+            with pytest.raises(ValueError, match=rf"heads\.{missing} must be"):
                 method.log_probs(heads)
+
+
+@every_method
+def test_logits_alone_are_no_heads(name: str) -> None:
+    method: Any = METHODS[name]
+    with pytest.raises(TypeError, match=r"heads must be a dropmax_jax\.Heads"):
+        method.loss(KEY, HEADS.logits, LABELS)
+    with pytest.raises(TypeError, match=r"heads must be a dropmax_jax\.Heads"):
+        method.log_probs(HEADS.logits)
 
 
 @every_method
@@ -177,8 +186,6 @@ def test_hyperparameters_may_be_traced(name: str) -> None:
     method = METHODS[name]
     heads = heads_for(method, HEADS)
     for setting, default in method.hyperparameters.items():
-        if setting == "epsilon":
-            continue
 
         def loss(value: jax.Array, setting: str = setting) -> jax.Array:
             return method.loss(KEY, heads, LABELS, **{setting: value})
