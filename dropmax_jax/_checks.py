@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 
 
@@ -52,8 +53,10 @@ def target_mask(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Ar
     A comparison rather than a one-hot array of floats: XLA fuses it into whatever reads it.
     """
     array = label_array(labels, shape, owner)
-    # The index is int32: in the labels' own dtype a uint8 could not count 300 classes.
-    return jnp.arange(shape[-1], dtype=jnp.int32) == array[..., None]
+    # In a dtype of its own a uint8 could not count 300 classes.
+    dtype = array.dtype if array.dtype.itemsize >= 4 else jnp.int32
+    classes = lax.broadcasted_iota(dtype, shape, len(shape) - 1)
+    return classes == array[..., None].astype(dtype)
 
 
 def label_array(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
@@ -144,7 +147,10 @@ def _real(name: str, value: Any) -> float:
         value = value[()]
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a Python number, but is {_describe(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} must be finite, but is too large for a float") from error
 
 
 def _describe(value: Any) -> str:

@@ -146,7 +146,7 @@ def _rows(
     slope = weight * mask * not_mask / total  # of the cross-entropy, in x
     return loss, (
         -jnp.sum(slope * x, axis=-1) / temperature,
-        weight * (mask + rest) / total - is_target,
+        weight * (mask + rest) / total - is_target.astype(weight.dtype),
         rho - q + prior * rho * not_rho,
         slope / temperature + q * not_q * a_minus_b + jnp.where(is_target, -wrong, wrong),
     )

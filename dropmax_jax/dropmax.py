@@ -35,7 +35,7 @@ from dropmax_jax.concrete import (
 
 
 class Heads(NamedTuple):
-    """What a network gives for each example, `[..., K]` each, classes last.
+    """What a network gives for each example, finite numbers `[..., K]`, classes last.
 
     Attributes:
         logits: o(x), the class logits.

@@ -101,7 +101,8 @@ def brier(log_probs: ArrayLike, labels: ArrayLike) -> jax.Array:
         Brier, Verification of Forecasts Expressed in Terms of Probability, 1950.
     """
     log_probs, is_target = _examples(log_probs, labels)
-    return jnp.mean(jnp.sum(jnp.square(jnp.exp(log_probs) - is_target), axis=-1))
+    one_hot = is_target.astype(log_probs.dtype)
+    return jnp.mean(jnp.sum(jnp.square(jnp.exp(log_probs) - one_hot), axis=-1))
 
 
 def expected_calibration_error(
@@ -312,8 +313,11 @@ def auroc(scores: ArrayLike, is_positive: ArrayLike) -> jax.Array:
     below = negatives[jnp.searchsorted(scores[order], scores, side="left")]
     up_to = negatives[jnp.searchsorted(scores[order], scores, side="right")]
     # A fraction for each positive rather than one sum of ranks, which float32 would round.
-    wins = (below + up_to).astype(scores.dtype) / (2.0 * jnp.sum(is_negative))
-    return jnp.sum(jnp.where(is_positive, wins, 0.0)) / jnp.sum(is_positive)
+    num_negative, num_positive = (
+        jnp.sum(flags).astype(scores.dtype) for flags in (is_negative, is_positive)
+    )
+    wins = (below + up_to).astype(scores.dtype) / (2.0 * num_negative)
+    return jnp.sum(jnp.where(is_positive, wins, 0.0)) / num_positive
 
 
 def risk_coverage(uncertainties: ArrayLike, is_error: ArrayLike) -> jax.Array:
@@ -353,8 +357,8 @@ def risk_coverage(uncertainties: ArrayLike, is_error: ArrayLike) -> jax.Array:
         jax.ops.segment_sum(values, ties, num_segments=scores.size)
         for values in (errors, jnp.ones_like(errors))
     )
-    expected = (sums / jnp.maximum(counts, 1)).astype(scores.dtype)[ties]
-    return jnp.cumsum(expected) / jnp.arange(1, scores.size + 1)
+    rates = sums.astype(scores.dtype) / jnp.maximum(counts, 1).astype(scores.dtype)
+    return jnp.cumsum(rates[ties]) / jnp.arange(1, scores.size + 1, dtype=scores.dtype)
 
 
 def area_under_risk_coverage(uncertainties: ArrayLike, is_error: ArrayLike) -> jax.Array:
@@ -421,12 +425,13 @@ def _confidence_and_correctness(
 def _bin(
     bins: jax.Array, confidence: jax.Array, correct: jax.Array, num_bins: int
 ) -> ReliabilityBins:
-    is_here = bins == jnp.arange(num_bins)[:, None]
+    is_here = bins[None] == jnp.arange(num_bins, dtype=bins.dtype)[:, None]
     counts = jnp.sum(is_here, axis=-1)
+    sizes = jnp.maximum(counts, 1).astype(confidence.dtype)
     # Sums, and not jax.ops.segment_sum: that adds one number after the other, and float32 rounds
     # each time.
     confidence, accuracy = (
-        jnp.sum(jnp.where(is_here, values, 0.0), axis=-1) / jnp.maximum(counts, 1)
+        jnp.sum(jnp.where(is_here, values[None], 0.0), axis=-1) / sizes
         for values in (confidence, correct)
     )
     return ReliabilityBins(counts.astype(confidence.dtype), confidence, accuracy)

@@ -3,7 +3,7 @@
 import io
 import sys
 import time
-from typing import Any, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -13,28 +13,22 @@ _SECONDS_BETWEEN_LINES = 20.0
 
 
 class Progress:
-    """A bar on a terminal; elsewhere a line now and then; of process 0.
-
-    A context manager, within which there is a bar. What it says before stands above.
-    """
+    """A bar on a terminal; elsewhere a line now and then; of process 0. A context manager."""
 
     def __init__(self, name: str, step: int, num_steps: int, num_epochs: int) -> None:
         self._num_epochs, self._num_steps = num_epochs, num_steps
         self._stream: TextIO = sys.stderr if processes.is_first() else io.StringIO()
         self._name, self._first, self._step = name, step, step
+        self._start = time.monotonic()
+        self._last_line = self._start
         self._text = ""
-        self._bar: tqdm[Any] | None = None
+        self._bar = (
+            tqdm(total=num_steps, initial=step, desc=name, unit="step", file=self._stream)
+            if self._stream.isatty()
+            else None
+        )
 
     def __enter__(self) -> "Progress":
-        self._start = self._last_line = time.monotonic()
-        if self._stream.isatty():
-            self._bar = tqdm(
-                total=self._num_steps,
-                initial=self._first,
-                desc=self._name,
-                unit="step",
-                file=self._stream,
-            )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -298,14 +298,6 @@ class _Trainer:
     def train(self) -> None:
         if self.step >= self.num_steps:
             return
-        settings = [f"{name} {value}" for name, value in self.config.settings.items()]
-        progress = Progress(
-            ", ".join([self.config.model, *settings, self.config.network]),
-            self.step,
-            self.num_steps,
-            self.config.num_epochs,
-        )
-        progress.say("compiling")
         start = time.perf_counter()
         run_steps = training.pmapped_train_steps(self.task)
         # No steps, so as to compile: what pmap's own `lower` gives is for one process only.
@@ -314,7 +306,12 @@ class _Trainer:
         )
         self.validation_errors()
         self.compile_seconds += time.perf_counter() - start
-        with stop_request() as request, progress:
+        settings = [f"{name} {value}" for name, value in self.config.settings.items()]
+        name = ", ".join([self.config.model, *settings, self.config.network])
+        with (
+            stop_request() as request,
+            Progress(name, self.step, self.num_steps, self.config.num_epochs) as progress,
+        ):
             for warning in self.warnings:
                 progress.say(warning)
             self._loop(run_steps, request, progress)

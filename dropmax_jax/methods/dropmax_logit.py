@@ -151,7 +151,8 @@ def sample_dropmax_logit_log_probs(
     num_samples = _checks.positive_int("num_samples", num_samples)
     logits, prior = head_arrays(heads, "logits", "prior_logits")
     prior = jnp.broadcast_to(prior, (num_samples, *prior.shape))
-    return jax.nn.log_softmax(logits * jnp.exp(sample_log_mask(key, prior, temperature)))
+    mask = jnp.exp(sample_log_mask(key, prior, temperature))
+    return jax.nn.log_softmax(logits[None] * mask)
 
 
 dropmax_logit = Method(

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -58,7 +57,7 @@ class Method:
     log_probs: Callable[..., jax.Array]
     loss_name: str = "loss"
     loss_terms: Callable[..., dict[str, jax.Array]] | None = None
-    settings: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    settings: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     fit: Callable[[Heads, jax.Array], Any] | None = None
     sample_log_probs: Callable[[jax.Array, Heads, int], jax.Array] | None = None
     dropout_rate: float = 0.0

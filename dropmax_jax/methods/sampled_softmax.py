@@ -61,8 +61,8 @@ def sample_class_subset(
     places = jax.random.permutation(key, places, axis=-1, independent=True)
     place_of_target = jnp.sum(jnp.where(is_target, places, 0), axis=-1, keepdims=True)
     # Places among the other classes: those behind the label move up by one.
-    places = places - (places > place_of_target)
-    return is_target | (places < num_sampled - 1)
+    places = jnp.where(places > place_of_target, places - 1, places)
+    return is_target | (places < (num_sampled - 1).astype(jnp.int32))
 
 
 def sampled_softmax_loss(

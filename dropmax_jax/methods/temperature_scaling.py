@@ -74,6 +74,8 @@ def fit_temperature(heads: Heads, labels: ArrayLike) -> jax.Array:
         return jnp.where(is_too_confident, middle, low), jnp.where(is_too_confident, high, middle)
 
     limit = jnp.asarray(math.log(_LARGEST), logits.dtype)
+    # Within shard_map the bounds differ between devices, from the beginning, as the logits do.
+    limit = jnp.where(jnp.any(margins > 0.0), limit, limit)
     low, high = jax.lax.fori_loop(0, _NUM_HALVINGS, halve, (-limit, limit))
     return jnp.exp((low + high) / 2)
 

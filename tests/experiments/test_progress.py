@@ -55,18 +55,6 @@ class TestWithoutTerminal:
             shown.steps_done(5)
         assert capsys.readouterr().err == "name: step 5/100, 0.2 steps/s, 475 s left\n"
 
-    def test_what_comes_before_the_first_step_does_not_count(
-        self, clock: Clock, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        shown = Progress("name", 0, 100, 10)
-        shown.say("compiling")
-        clock.now += 1000
-        with shown:
-            clock.now += 25
-            shown.steps_done(50)
-        lines = capsys.readouterr().err.splitlines()
-        assert lines == ["name: compiling", "name: step 50/100, 2.0 steps/s, 25 s left"]
-
     def test_speed_of_a_resumed_run_counts_its_own_steps(
         self, clock: Clock, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -1,0 +1,113 @@
+"""The functions where JAX is strict: without implicit promotion, in shard_map; and copied."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from dropmax_jax import METHODS, Heads, Method, dropmax_loss, elbo, metrics
+from tests.dropmax_jax import oracle
+
+KEY = jax.random.key(0)
+HEADS = Heads(*(jnp.asarray(head) for head in oracle.random_heads(0, (6, 5))))
+LABELS = jnp.array([0, 1, 2, 3, 4, 0])
+LOG_PROBS = jax.nn.log_softmax(HEADS.logits)
+SWITCHES: list[Callable[[], AbstractContextManager[None]]] = [
+    lambda: jax.numpy_rank_promotion("raise"),
+    lambda: jax.numpy_dtype_promotion("strict"),
+]
+switches = pytest.mark.parametrize("switch", SWITCHES, ids=["rank", "dtype"])
+
+
+def of_method(method: Method) -> Any:
+    def total(heads: Heads) -> jax.Array:
+        return method.loss(KEY, heads, LABELS).sum()
+
+    fitted = method.fit(HEADS, LABELS) if method.fit else None
+    samples = method.sample_log_probs and method.sample_log_probs(KEY, HEADS, 3)
+    terms = method.terms(KEY, HEADS, LABELS)
+    return jax.value_and_grad(total)(HEADS), terms, method.log_probs(HEADS, fitted), samples
+
+
+@switches
+@pytest.mark.parametrize("name", METHODS)
+def test_methods(name: str, switch: Callable[[], AbstractContextManager[None]]) -> None:
+    if name == "sparsemax" and switch is SWITCHES[1]:
+        pytest.skip("optax's projection promotes dtypes itself")
+    expected = of_method(METHODS[name])
+    with switch():
+        found = of_method(METHODS[name])
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_in_shard_map(name: str) -> None:
+    """Which tells values that differ between devices from others, on one device too."""
+    method = METHODS[name]
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+
+    def step(heads: Heads, labels: jax.Array) -> Any:
+        gradient = jax.grad(lambda heads: method.loss(KEY, heads, labels).sum())(heads)
+        fitted = method.fit(heads, labels) if method.fit else None
+        return gradient, method.log_probs(heads, fitted)
+
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6),
+        jax.jit(sharded)(HEADS, LABELS),
+        step(HEADS, LABELS),
+    )
+
+
+@switches
+def test_loss_in_blocks_and_elbo(switch: Callable[[], AbstractContextManager[None]]) -> None:
+    large = Heads(*(jnp.tile(head, (2000, 1)) for head in HEADS if head is not None))
+    labels = jnp.tile(LABELS, 2000)
+    with switch():
+        jax.grad(lambda heads: dropmax_loss(KEY, heads, labels).sum())(large)
+        elbo(KEY, HEADS, LABELS)
+
+
+@switches
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: metrics.error_rate(LOG_PROBS, LABELS),
+        lambda: metrics.nll(LOG_PROBS, LABELS),
+        lambda: metrics.brier(LOG_PROBS, LABELS),
+        lambda: metrics.expected_calibration_error(LOG_PROBS, LABELS),
+        lambda: metrics.adaptive_calibration_error(LOG_PROBS, LABELS),
+        lambda: metrics.predictive_entropy(LOG_PROBS),
+        lambda: metrics.mutual_information(LOG_PROBS[None]),
+        lambda: metrics.auroc(LOG_PROBS[:, 0], LABELS == 0),
+        lambda: metrics.area_under_risk_coverage(LOG_PROBS[:, 0], LABELS == 0),
+    ],
+)
+def test_metrics(
+    call: Callable[[], jax.Array], switch: Callable[[], AbstractContextManager[None]]
+) -> None:
+    expected = call()
+    with switch():
+        np.testing.assert_array_equal(call(), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "uint32"])
+def test_labels_of_any_integer_type_count_three_hundred_classes(dtype: str) -> None:
+    logits, labels = jnp.zeros((2, 300)).at[1, 255].set(9.0), np.array([0, 255]).astype(dtype)
+    with jax.numpy_dtype_promotion("strict"):
+        assert metrics.error_rate(logits, labels) == 0.0
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_can_be_copied_and_sent_to_other_processes(name: str) -> None:
+    for twin in (copy.deepcopy(METHODS[name]), pickle.loads(pickle.dumps(METHODS[name]))):
+        assert twin.heads == METHODS[name].heads
+        np.testing.assert_array_equal(twin.log_probs(HEADS), METHODS[name].log_probs(HEADS))
