@@ -77,7 +77,7 @@ def part_of(op_name: str, is_product: bool) -> str:
     'convolution 2, backward, products'
     >>> part_of("jit(f)/while/body/jvp(LeNet)/DenseRelu_0/max", False)
     'dense, forward, rest'
-    >>> part_of("jit(f)/while/body/jvp(vmap(fused_loss))/exp", False)
+    >>> part_of("jit(f)/while/body/jvp(vmap())/exp", False)
     'loss and noise'
     >>> part_of("jit(f)/while/body/mul", False)
     'optimiser, batch and sums'

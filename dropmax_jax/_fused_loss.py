@@ -1,5 +1,7 @@
 r"""DropMax's loss with its gradient, computed together and, on CPU, in blocks that fit its caches.
 
+This is `dropmax_loss`. Whoever wants the terms one by one uses `dropmax_loss_terms`.
+
 Differentiated term by term, the loss reads and writes some twenty arrays of the size of the logits.
 What is here takes the derivatives by hand, in one pass, and keeps for the backward pass nothing but
 the gradient itself, one array for each head. With a, b, c the logits of q, ρ and r, the three terms

@@ -1,9 +1,11 @@
 """A run's checkpoints: orbax writes them whole or not at all, digests tell damage."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +22,15 @@ from experiments.files import remove_unfinished, write_json
 
 _KEPT = 3
 _FILE_DIGESTS = "sha256.json"
+_WRITE_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
 
 
 class Checkpoint(NamedTuple):
@@ -90,7 +101,7 @@ class Checkpoints:
                 raise
             raise RunFailedError(
                 f"cannot save the checkpoint of step {checkpoint.step} in "
-                f"{self._manager.directory}: {_first_line(error)}"
+                f"{self._manager.directory}: {_reason(error)}"
             ) from error
 
     def restore(self, like: Any, warn: Callable[[str], None]) -> Checkpoint | None:
@@ -113,7 +124,7 @@ class Checkpoints:
             except Exception as error:  # orbax raises many kinds
                 if processes.is_loss(error):
                     raise
-                warn(f"the checkpoint of step {step} is damaged ({_first_line(error)}): left out")
+                warn(f"the checkpoint of step {step} is damaged ({_reason(error)}): left out")
                 continue
             for damaged in steps[: steps.index(step)]:
                 self._manager.delete(damaged)
@@ -208,8 +219,13 @@ def _text_digest(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
+def _reason(error: Exception) -> str:
+    """Why orbax failed, in a line."""
+    text = str(error)
+    # What the operating system says, which orbax wraps into much that tells a user nothing.
+    for reason in map(os.strerror, _WRITE_ERRORS):
+        if reason in text:
+            return reason
+    lines = text.splitlines()
     line = lines[0] if lines else type(error).__name__
-    # Between what was done and why it failed, orbax names the same file again and again.
     return line if len(line) <= 200 else f"{line[:100]} ... {line[-100:]}"

@@ -1,5 +1,6 @@
 """What the commands share: flags that check themselves, one-line errors and exit codes."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -108,6 +109,10 @@ def run(main: Callable[[], None], own: Flags, description: str) -> NoReturn:
     # Here, since it needs the flags above.
     from experiments import processes
 
+    for stream in (sys.stdout, sys.stderr):
+        # So that no run ends for a letter that its terminal does not have.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     code = exit_code(main, own, description, sys.argv)
     processes.leave(code)
     sys.exit(code)

@@ -1,5 +1,6 @@
 """The flags that say which data a command uses."""
 
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.command import Flags
@@ -16,16 +17,28 @@ class DataFlags(NamedTuple):
     mnist_path: Any
     data_dir: Any
 
+    def values(self) -> dict[str, Any]:
+        """What the flags say, by their names; folders from the root, to be found from anywhere."""
+        return {
+            "dataset": self.dataset.value,
+            "mnist_path": _absolute(self.mnist_path.value),
+            "data_dir": _absolute(self.data_dir.value),
+        }
+
     def load_aloud(self) -> "Dataset":
         """Loads the data that the flags name, and prints what they are."""
         # Only now, so that --help is answered at once.
         from experiments import data
 
-        dataset = data.load(
-            self.dataset.value, mnist_path=self.mnist_path.value, data_dir=self.data_dir.value
-        )
+        dataset = data.load(**self.values())
         print(f"data: {dataset.note}", flush=True)
         return dataset
+
+
+def _absolute(folder: str | None) -> str | None:
+    if not folder or "://" in folder:  # TensorFlow Datasets reads from buckets, too.
+        return folder
+    return os.path.abspath(os.path.expanduser(folder))
 
 
 def define(own: Flags) -> DataFlags:

@@ -108,9 +108,7 @@ def _config(kept: dict[str, Any]) -> Config:
     given = {
         "model": _MODEL.value,
         "network": _NETWORK.value,
-        "dataset": _DATA.dataset.value,
-        "mnist_path": _DATA.mnist_path.value,
-        "data_dir": _DATA.data_dir.value,
+        **_DATA.values(),
         "train_per_class": command.per_class(_TRAIN_PER_CLASS.value),
         "batch_size": _BATCH_SIZE.value,
         "num_epochs": _NUM_EPOCHS.value,

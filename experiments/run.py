@@ -186,7 +186,15 @@ def check_sizes(config: Config, data: Dataset) -> None:
 
 
 def check_folder(savedir: Path, resume: bool, overwrite: bool) -> None:
-    """Raises `UserError` if the folder holds a run that is not to be resumed or overwritten."""
+    """Raises `UserError` if the folder can hold no run, or one that is not to be touched."""
+    # Orbax takes brackets for a pattern, tensorstore a backslash for an escape, and both want
+    # UTF-8: checkpoints could not be read again.
+    path = str(savedir.absolute())
+    if set(path) & set("[]\\") or any(0xD800 <= ord(letter) < 0xE000 for letter in path):
+        raise UserError(
+            f"checkpoints cannot be kept in {path!r}: pass a --savedir without brackets, "
+            "backslashes and bytes that are not UTF-8"
+        )
     if overwrite:
         return
     if os.path.exists(savedir / "config.json"):

@@ -2,10 +2,14 @@
 
 import dataclasses
 import sys
+from typing import TYPE_CHECKING
 
 from experiments import command, data_flags
 from experiments.config import NETWORKS, Config, method_names
 from experiments.errors import RunFailedError, UserError
+
+if TYPE_CHECKING:
+    from experiments.data import Dataset
 
 FLAGS = command.Flags()
 _MODELS = FLAGS.strings("models", None, "methods to compare (default: all)")
@@ -23,10 +27,13 @@ _SAVEDIR = FLAGS.string("savedir", "results/table", "folder of the table and its
 
 def main() -> None:
     """Runs the command."""
-    if unknown := set(_MODELS.value or ()) - set(method_names()):
+    models = method_names() if _MODELS.value is None else _MODELS.value
+    if unknown := set(models) - set(method_names()):
         raise UserError(
             f"unknown method {min(unknown)!r} in --models: choose of {', '.join(method_names())}"
         )
+    if not models:
+        raise UserError(f"--models is empty: choose of {', '.join(method_names())}")
     for size in _TRAIN_PER_CLASS.value:
         if not command.is_train_per_class(size):
             raise UserError(
@@ -38,27 +45,14 @@ def main() -> None:
     command.use_compilation_cache()
     # Only now, so that --help and mistakes in flags are answered at once.
     from dropmax_jax import METHODS
-    from experiments import data, run, table_rows
+    from experiments import table_rows
 
     rows: list[table_rows.Row] = []
     failures: list[str] = []
-    for size in dict.fromkeys(_TRAIN_PER_CLASS.value):
-        config = Config(
-            model=table_rows.BASELINE,
-            network=_NETWORK.value,
-            dataset=_DATA.dataset.value,
-            mnist_path=_DATA.mnist_path.value,
-            data_dir=_DATA.data_dir.value,
-            train_per_class=command.per_class(size),
-            num_epochs=_NUM_EPOCHS.value,
-            seeds=tuple(range(_NUM_SEEDS.value)),
-        )
-        dataset = data.load_for(config)
-        print(f"data: {dataset.note}", flush=True)
-        config = config.on(dataset.name, data.fingerprint(dataset))
-        run.check_sizes(config, dataset)
+    # All data first: a mistake in the last should not show after hours.
+    for size, (config, dataset) in {size: _load(size) for size in _TRAIN_PER_CLASS.value}.items():
         for model in METHODS:
-            if _MODELS.value and model not in _MODELS.value:
+            if model not in models:
                 continue
             try:
                 own = dataclasses.replace(config, model=model)
@@ -74,6 +68,24 @@ def main() -> None:
     if failures:
         raise RunFailedError(f"{len(failures)} rows failed, the first: {failures[0]}")
     print(f"\n{(savedir / 'table.md').read_text()}\nfiles: {savedir}")
+
+
+def _load(size: str) -> tuple[Config, "Dataset"]:
+    """The data of that many images a class, and what is trained on them but for the method."""
+    from experiments import data, run, table_rows
+
+    config = Config(
+        model=table_rows.BASELINE,
+        network=_NETWORK.value,
+        **_DATA.values(),
+        train_per_class=command.per_class(size),
+        num_epochs=_NUM_EPOCHS.value,
+        seeds=tuple(range(_NUM_SEEDS.value)),
+    )
+    dataset = data.load_for(config)
+    print(f"data: {dataset.note}", flush=True)
+    run.check_sizes(config, dataset)
+    return config.on(dataset.name, data.fingerprint(dataset)), dataset
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 import sys
 import threading
@@ -12,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from experiments.checkpoints import Checkpoint, Checkpoints, digest
+from experiments.checkpoints import Checkpoint, Checkpoints, _reason, digest
 from experiments.errors import RunFailedError, UserError
 
 
@@ -92,6 +94,14 @@ def test_a_state_that_cannot_be_saved_is_told_of_and_the_others_stay(
     found, _ = restored(folder)
     assert found is not None
     assert same(found, checkpoint(2))
+
+
+def test_of_a_long_error_the_reason_is_told() -> None:
+    """Tensorstore says it somewhere within all that it was about to do."""
+    full = os.strerror(errno.ENOSPC)
+    assert _reason(OSError("a" * 500 + f"[OS error 28: {full}]" + "b" * 500)) == full
+    assert _reason(ValueError("no\nmore")) == "no"
+    assert len(_reason(ValueError("a" * 500))) < 210
 
 
 def test_of_an_error_in_saving_the_threads_of_orbax_tell_nothing(

@@ -1,12 +1,15 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import pytest
+from absl.testing import flagsaver
 
 from dropmax_jax import METHODS
 from dropmax_jax.networks import NETWORKS
@@ -256,6 +259,34 @@ def mnist_copy(tmp_path: Path) -> Path:
     return folder
 
 
+def test_letters_that_the_output_does_not_have_end_no_command() -> None:
+    program = (
+        "from experiments import command; command.run(lambda: print('± 1'), command.Flags(), '')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=runner.ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "? 1\n", "")
+
+
+def test_a_run_notes_where_its_data_are_for_commands_in_other_folders(
+    mnist_folder: Path, in_tmp_path: Path
+) -> None:
+    (in_tmp_path / "mnist").symlink_to(mnist_folder)
+    before = flagsaver.save_flag_values(mnist.FLAGS.values)
+    try:
+        mnist.FLAGS.values(["command", "--mnist_path=mnist", "--data_dir=gs://bucket/tfds"])
+        config = mnist._config({})
+    finally:
+        flagsaver.restore_flag_values(before, mnist.FLAGS.values)
+    assert config.mnist_path == str(in_tmp_path / "mnist")
+    assert config.data_dir == "gs://bucket/tfds"
+
+
 class TestSavedir:
     @pytest.fixture
     def arguments(self, mnist_folder: Path) -> list[str]:
@@ -275,6 +306,16 @@ class TestSavedir:
         self, refused: Callable[..., str], arguments: list[str], flag: str
     ) -> None:
         assert "xxx" in refused(*arguments, f"--savedir={'x' * 300}", flag)
+
+    @pytest.mark.parametrize("name", ["run[1]", "[x]/run", r"a\b", "\udcff\udcfe"])
+    def test_has_a_name_under_which_no_checkpoint_can_be_read_again(
+        self, refused: Callable[..., str], arguments: list[str], name: str
+    ) -> None:
+        for flag in ("--mode=train", "--resume", "--overwrite"):
+            assert "checkpoints cannot be kept in" in refused(*arguments, f"--savedir={name}", flag)
+
+    def test_is_empty(self, refused: Callable[..., str], arguments: list[str]) -> None:
+        assert "--savedir is empty" in refused(*arguments, "--savedir=")
 
     def test_cannot_be_made(
         self, refused: Callable[..., str], arguments: list[str], monkeypatch: pytest.MonkeyPatch

@@ -124,6 +124,16 @@ def test_what_no_row_can_be_made_of_is_one_mistake(
     assert not trained
 
 
+def test_a_size_that_there_is_not_is_told_before_any_training(
+    capfd: pytest.CaptureFixture[str], trained: list[Path], mnist_folder: Path, tmp_path: Path
+) -> None:
+    arguments = (f"--mnist_path={mnist_folder}", f"--savedir={tmp_path}")
+    outcome = run_here(capfd, *arguments, "--train_per_class=20,7000", module=table)
+    assert outcome.code == 2
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not trained
+
+
 def test_a_full_disk_is_told_in_a_line(
     capfd: pytest.CaptureFixture[str],
     trained: list[Path],
@@ -183,6 +193,7 @@ def test_real_runs_are_skipped_when_done(
         ("--models=softmax,dropmx", "unknown method 'dropmx'"),
         ("--train_per_class=100,0", "--train_per_class=0"),
         ("--train_per_class=100,some", "--train_per_class=some"),
+        ("--models=", "--models is empty"),
         ("--train_per_class=", "--train_per_class is empty"),
         ("--savedir=", "--savedir is empty"),
         ("--num_seeds=0", "num_seeds"),
