@@ -62,7 +62,8 @@ def linen(x: jax.Array) -> tuple[Step, Predict]:
 
 
 def haiku(x: jax.Array) -> tuple[Step, Predict]:
-    network: Any = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([32, 3 * NUM_CLASSES])(x)))
+    mlp = hk.transform(lambda x: hk.nets.MLP([32, 3 * NUM_CLASSES])(x))
+    network: Any = hk.without_apply_rng(mlp)
     return pure(network.apply, network.init(jax.random.key(0), x))
 
 
