@@ -31,4 +31,8 @@ def test_quick_start_is_two_lines_and_ci_runs_the_second() -> None:
 
 def test_files_it_links_to_exist() -> None:
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
-        assert (ROOT / link).exists(), link
+        file, _, section = link.partition("#")
+        assert (ROOT / file).exists(), link
+        if section:
+            headings = re.findall(r"^#+ (.*)", (ROOT / file).read_text(encoding="utf-8"), re.M)
+            assert section in [heading.lower().replace(" ", "-") for heading in headings], link
