@@ -20,11 +20,11 @@ _SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results"
 
 def main() -> None:
     """Runs the command."""
-    savedir = checks.result_folder(_SAVEDIR.value)
-    # Only now, so that --help and mistakes in flags are answered at once.
+    # Only now, so that --help is answered at once.
     from benchmarks import start_report, start_timing
 
     data = start_timing.data_flags(_MNIST_PATH.value)
+    savedir = checks.result_folder(_SAVEDIR.value)
     found = machine.describe_aloud()
     results = {
         "machine": found,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.workers import ROOT
-from experiments.errors import RunFailedError
+from experiments import command
+from experiments.errors import RunFailedError, UserError
 
 _POLL_SECONDS = 0.005
 
@@ -33,10 +34,17 @@ class Run(NamedTuple):
 
 
 def data_flags(mnist_path: str | None) -> list[str]:
-    """The flags of the command that say which data it shall use."""
+    """The flags of the command that say which data it shall use.
+
+    Raises:
+        UserError: there is no such folder.
+    """
     if mnist_path is None:
         return ["--dataset=mnist_5k"]
-    return [f"--mnist_path={Path(mnist_path).expanduser().resolve()}"]
+    folder = command.path("mnist_path", mnist_path).resolve()
+    if not os.path.isdir(folder):
+        raise UserError(f"--mnist_path: {folder} is no folder")
+    return [f"--mnist_path={folder}"]
 
 
 def measure(data: list[str], num_epochs: int, rounds: int) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class TestEachCommand:
         (loss, f"--sizes={'9' * 5000}x1"),
         (loss, "--max_gigabytes=0"),
         (start, "--num_epochs=0"),
+        (start, "--mnist_path=no_such_folder"),
         (accelerator, "--seeds=-1"),
         (accelerator, "--seeds=one"),
         (accelerator, "--sizes=1x"),
