@@ -31,7 +31,7 @@ def mean_loss(key: jax.Array, outputs: jax.Array, labels: jax.Array) -> jax.Arra
 
 
 def pure(apply: Callable[..., jax.Array], params: Any) -> tuple[Step, Predict]:
-    """Trains a function of parameters and examples: Linen, Haiku and plain JAX."""
+    """Trains a function of parameters and examples: all but NNX."""
     opt_state = OPTIMIZER.init(params)
 
     @jax.jit
@@ -85,22 +85,8 @@ def flax_nnx(x: jax.Array) -> tuple[Step, Predict]:
 
 def equinox(x: jax.Array) -> tuple[Step, Predict]:
     network = eqx.nn.MLP(SIZE, 3 * NUM_CLASSES, 32, 1, key=jax.random.key(0))
-    opt_state = OPTIMIZER.init(eqx.filter(network, eqx.is_array))
-
-    @eqx.filter_jit
-    def update(network: Any, opt_state: Any, key: jax.Array, x: jax.Array, y: jax.Array) -> Any:
-        value, gradient = eqx.filter_value_and_grad(lambda n: mean_loss(key, jax.vmap(n)(x), y))(
-            network
-        )
-        updates, opt_state = OPTIMIZER.update(gradient, opt_state)
-        return eqx.apply_updates(network, updates), opt_state, value
-
-    def step(key: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-        nonlocal network, opt_state
-        network, opt_state, value = update(network, opt_state, key, x, y)
-        return value
-
-    return step, lambda x: jax.vmap(network)(x)
+    params, static = eqx.partition(network, eqx.is_array)
+    return pure(lambda params, x: jax.vmap(eqx.combine(params, static))(x), params)
 
 
 def keys() -> Iterator[jax.Array]:

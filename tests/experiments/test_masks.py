@@ -13,6 +13,7 @@ from experiments.errors import UserError
 from experiments.files import locked_folder, write_json
 from experiments.split import Split
 from experiments.trained import load
+from tests.dropmax_jax import oracle
 from tests.experiments.runner import run_here
 
 
@@ -53,13 +54,9 @@ def test_the_model_predicts_in_its_own_way(
     # The logits up to a constant, which the mask does not leave alone.
     trained = load(dropmax_logit_run)
     logits = np.asarray(trained.heads(trained.data.test).logits[0])
-    np.testing.assert_allclose(softmax, _softmax(logits), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(masked, _softmax(retained * logits), rtol=1e-4, atol=1e-6)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    weights = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(weights / weights.sum(-1, keepdims=True))
+    np.testing.assert_allclose(softmax, np.exp(oracle.log_softmax(logits)), rtol=1e-4, atol=1e-6)
+    expected = np.exp(oracle.log_softmax(retained * logits))
+    np.testing.assert_allclose(masked, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
