@@ -89,9 +89,11 @@ def _loss_and_gradient(
         return jax.tree.map(lambda array: array.reshape(*labels.shape, *array.shape[1:]), results)
 
     args = (key, temperature, labels, *heads)
-    # Rows known to lie on several devices can't be taken in turn.
+    # Rows known to lie on several devices can't be taken in turn, nor can a number of rows that is
+    # known only to a program exported, a symbol.
     is_spread = any(any(jax.typeof(array).sharding.spec) for array in (labels, *heads))
-    if is_spread or heads[0].size <= BLOCK:
+    is_symbolic = not all(isinstance(size, int) for size in shape)
+    if is_spread or is_symbolic or heads[0].size <= BLOCK:
         return at_once(*args)
     return lax.platform_dependent(*args, cpu=in_blocks, default=at_once)
 

@@ -49,11 +49,12 @@ def _forward(
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     _check(images, kernel, bias, padding)
     # Both platforms return the same residuals, so that no branch carries those of the other.
+    on_cpu = _tiles.forward if _has_parts(images) else _forward_native
     pooled, winner = lax.platform_dependent(
         images,
         kernel,
         bias,
-        cpu=functools.partial(_tiles.forward, padding=padding),
+        cpu=functools.partial(on_cpu, padding=padding),
         default=functools.partial(_forward_native, padding=padding),
     )
     return pooled, (images, kernel, winner)
@@ -63,17 +64,23 @@ def _backward(
     padding: int, residuals: tuple[Array, Array, Array], gradient: Array
 ) -> tuple[Array, Array, Array]:
     images, kernel, winner = residuals
+    on_cpu = _tiles.backward if _has_parts(images) else _backward_native
     return lax.platform_dependent(
         images,
         kernel,
         winner,
         gradient,
-        cpu=functools.partial(_tiles.backward, padding=padding),
+        cpu=functools.partial(on_cpu, padding=padding),
         default=functools.partial(_backward_native, padding=padding),
     )
 
 
 conv_relu_pool.defvjp(_forward, _backward)
+
+
+def _has_parts(images: Array) -> bool:
+    # A batch whose size is a symbol, for jax.export, cannot be divided into parts, as tiles are.
+    return isinstance(images.shape[0], int)
 
 
 def _check(images: Array, kernel: Array, bias: Array, padding: int) -> None:

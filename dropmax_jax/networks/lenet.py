@@ -47,7 +47,7 @@ class LeNet(nn.Module):
         """
         features = ConvReluPool(20, dtype=self.dtype)(images)
         features = ConvReluPool(50, dtype=self.dtype)(features)
-        features = features.reshape(len(images), math.prod(features.shape[1:]))
+        features = features.reshape(images.shape[0], math.prod(features.shape[1:]))
         features = DenseRelu(500, dtype=self.dtype)(features)
         features = dropout(features, dropout_key, self.dropout_rate)
         return ClassifierHeads(self.num_classes, self.heads, dtype=self.dtype, name="heads")(
