@@ -90,10 +90,10 @@ def _loss_and_gradient(
 
     args = (key, temperature, labels, *heads)
     # Rows known to lie on several devices can't be taken in turn, nor can a number of rows that is
-    # known only to a program exported, a symbol.
+    # a symbol, in a program exported for any batch.
     is_spread = any(any(jax.typeof(array).sharding.spec) for array in (labels, *heads))
     is_symbolic = not all(isinstance(size, int) for size in shape)
-    if is_spread or is_symbolic or heads[0].size <= BLOCK:
+    if is_spread or is_symbolic:
         return at_once(*args)
     return lax.platform_dependent(*args, cpu=in_blocks, default=at_once)
 
