@@ -37,7 +37,7 @@ def main() -> None:
         ]
     results = {"machine": found, "records": records}
     profile_report.write(results, savedir)
-    print(f"\n{(savedir / 'profile.md').read_text()}\nfiles: {savedir}")
+    print(f"\n{(savedir / 'profile.md').read_text(encoding='utf-8')}\nfiles: {savedir}")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main() -> None:
             "records": records,
         }
         train_report.write(results, savedir)
-    print(f"\n{(savedir / 'train.md').read_text()}\nfiles: {savedir}")
+    print(f"\n{(savedir / 'train.md').read_text(encoding='utf-8')}\nfiles: {savedir}")
 
 
 def measure(

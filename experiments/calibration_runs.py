@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ from experiments import (
     variants,
 )
 from experiments.calibration_measures import NUM_BINS, Measurement
-from experiments.config import Config, differences, read_config
+from experiments.config import Config
 from experiments.data import Dataset
-from experiments.errors import UserError
 from experiments.files import locked_folder, write_json
 
 MEASUREMENTS = "measurements.json"
@@ -50,7 +48,7 @@ def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Pat
         for model in predictions.PREDICTORS
     }
     for (name, model), own in configs.items():
-        _check(own, made[name], savedir / name / model)
+        run.check(own, made[name], savedir / name / model, resume=True)
     measured: dict[str, dict[str, Measurement]] = {}
     with locked_folder(savedir):
         for name, images in made.items():
@@ -67,22 +65,6 @@ def config_of(model: str, config: Config, images: Dataset) -> Config:
     """The configuration of one of the runs."""
     own = config.on(images.name, data.fingerprint(images))
     return dataclasses.replace(own, model=model)
-
-
-def _check(config: Config, images: Dataset, folder: Path) -> None:
-    """Raises `UserError` if a run cannot be made, or gone on with, in its folder."""
-    run.check_sizes(config, images)
-    if not os.path.exists(folder / "config.json"):
-        if os.path.exists(folder / "checkpoints"):
-            raise UserError(
-                f"{folder} holds checkpoints but no config.json, so of which run is unknown: "
-                "remove them, or pass another --savedir"
-            )
-    elif different := differences(read_config(folder / "config.json"), config):
-        raise UserError(
-            f"the run in {folder} is another one: its {', its '.join(different)}; "
-            "pass the flags it was trained with, or another --savedir"
-        )
 
 
 def _measured(
@@ -117,10 +99,7 @@ def _read(path: Path, config: Config) -> dict[str, Measurement] | None:
 
 def _identity(config: Config) -> dict[str, Any]:
     """What measurements depend on, as JSON values."""
-    values = config.to_json()
-    # Where the data come from does not matter if they are the same.
-    del values["mnist_path"], values["data_dir"]
-    return {**values, "num_samples": predictions.NUM_SAMPLES, "num_bins": NUM_BINS}
+    return {**config.deciding(), "num_samples": predictions.NUM_SAMPLES, "num_bins": NUM_BINS}
 
 
 def _say(line: str) -> None:

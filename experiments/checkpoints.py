@@ -131,8 +131,8 @@ class Checkpoints:
             return checkpoint
         if steps:
             raise UserError(
-                f"no checkpoint in {self._manager.directory} is whole: "
-                "pass --overwrite to train again from the start"
+                f"no checkpoint in {self._manager.directory} is whole: remove the run's folder to "
+                "train again from the start"
             )
         return None
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from absl import flags
 from experiments.errors import RunFailedError, UserError
 from experiments.stopping import Stopped
 
+_INTERRUPTED = 128 + signal.SIGINT
 _HELP = {"--help", "-help", "-h", "--helpfull"}
 
 
@@ -109,12 +111,19 @@ def run(main: Callable[[], None], own: Flags, description: str) -> NoReturn:
     # Here, since it needs the flags above.
     from experiments import processes
 
+    # Where a shell has closed them, there are none.
+    sys.stdout = sys.stdout or io.StringIO()
+    sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         # So that no run ends for a letter that its terminal does not have.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     code = exit_code(main, own, description, sys.argv)
     processes.leave(code)
+    if code == _INTERRUPTED:
+        # The usual exit would crash where XLA's threads still compile.
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 
@@ -126,7 +135,7 @@ def exit_code(
         if _HELP.intersection(arguments[1:]):
             print(f"{description}\n\nFlags:\n\n{_help(own)}")
             return 0
-        rest = own.values(list(arguments))
+        rest = _parsed(own, arguments)
         if len(rest) > 1:
             raise UserError(f"unexpected argument {rest[1]!r}: flags are written --name=value")
         main()
@@ -134,14 +143,37 @@ def exit_code(
         return _fail(2, f"error: {error}")
     except RunFailedError as error:
         return _fail(1, f"error: {error}")
+    except BrokenPipeError:
+        # Whoever read the output has had enough; as of a command that SIGPIPE ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         # Such as a full disk, where no command has more to say of it.
         return _fail(1, f"error: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if str(error).startswith("Unable to initialize backend"):
+            return _fail(2, f"error: JAX cannot use the devices of JAX_PLATFORMS: {error}")
+        # XLA's errors start with their kind.
+        if isinstance(error, RuntimeError) and not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        return _fail(
+            1,
+            f"error: out of memory ({str(error)[:200]}); fewer seeds, or less data, need less of "
+            "it; what was saved is kept",
+        )
     except Stopped as stopped:
         return _fail(stopped.exit_code, str(stopped))
     except KeyboardInterrupt:
-        return _fail(130, "interrupted")
+        return _fail(_INTERRUPTED, "interrupted")
     return 0
+
+
+def _parsed(own: Flags, arguments: Sequence[str]) -> list[str]:
+    """The arguments that are no flags."""
+    try:
+        return own.values(list(arguments))
+    except ValueError as error:  # absl's, of a switch with a value
+        raise UserError(str(error)) from error
 
 
 def path(flag: str, value: str) -> Path:
@@ -152,6 +184,8 @@ def path(flag: str, value: str) -> Path:
     """
     if not value:
         raise UserError(f"--{flag} is empty: name a path, or leave it out")
+    if "://" in value:
+        raise UserError(f"--{flag}={value} is an address: name a path, such as that of a mount")
     # A shell leaves the tilde of --savedir=~/run alone.
     return Path(os.path.expanduser(value))
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib.util
-import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,12 @@ class Config:
         values = dataclasses.asdict(self)
         return {**values, "seeds": list(self.seeds), "settings": dict(self.settings)}
 
+    def deciding(self) -> dict[str, Any]:
+        """What decides on numbers, as JSON values: all but where the data come from."""
+        values = self.to_json()
+        del values["mnist_path"], values["data_dir"]
+        return values
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Config":
         """The inverse of `to_json`.
@@ -100,15 +106,17 @@ def read_config(file: Path) -> Config:
 
 
 def _is_text(value: Any) -> bool:
-    return value is None or isinstance(value, str)
+    # Of which a path can be made.
+    return value is None or (isinstance(value, str) and value.isprintable())
 
 
 def _is_positive_integer(value: Any) -> bool:
-    return isinstance(value, int) and value > 0
+    return type(value) is int and value > 0
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _is_positive_number(value: Any) -> bool:
+    # JSON's integers may be larger than any float.
+    return type(value) in {int, float} and 0 < value <= sys.float_info.max
 
 
 _POSSIBLE: dict[str, Callable[[Any], bool]] = {
@@ -120,13 +128,13 @@ _POSSIBLE: dict[str, Callable[[Any], bool]] = {
     "train_per_class": lambda value: value is None or _is_positive_integer(value),
     "batch_size": _is_positive_integer,
     "num_epochs": _is_positive_integer,
-    "learning_rate": lambda value: _is_number(value) and value > 0,
+    "learning_rate": _is_positive_number,
     "seeds": lambda seeds: (
-        len(seeds) > 0 and all(isinstance(seed, int) and 0 <= seed < 2**31 for seed in seeds)
+        len(seeds) > 0 and all(type(seed) is int and 0 <= seed < 2**31 for seed in seeds)
     ),
     "precision": lambda value: value in PRECISIONS,
     "settings": lambda settings: (
-        isinstance(settings, Mapping) and all(map(_is_number, settings.values()))
+        isinstance(settings, Mapping) and all(map(_is_positive_number, settings.values()))
     ),
     "data_fingerprint": lambda value: isinstance(value, str),
 }
@@ -134,9 +142,13 @@ _POSSIBLE: dict[str, Callable[[Any], bool]] = {
 
 def differences(one: Config, other: Config) -> list[str]:
     """Names and values of what decides on numbers and is not the same in both."""
-    here, there = one.to_json(), other.to_json()
-    # Where the data come from does not matter if they are the same.
-    names = [name for name in here if name not in {"mnist_path", "data_dir"}]
+    here, there = one.deciding(), other.deciding()
+    are_data_others = here.pop("data_fingerprint") != there.pop("data_fingerprint")
     return [
-        f"{name} is {here[name]}, not {there[name]}" for name in names if here[name] != there[name]
+        *(
+            f"{name} is {here[name]}, not {there[name]}"
+            for name in here
+            if here[name] != there[name]
+        ),
+        *(["data are not the same"] if are_data_others else []),
     ]

@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments.command import Flags
+from experiments.command import Flags, path
 from experiments.config import DATASETS
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ class DataFlags(NamedTuple):
         """What the flags say, by their names; folders from the root, to be found from anywhere."""
         return {
             "dataset": self.dataset.value,
-            "mnist_path": _absolute(self.mnist_path.value),
-            "data_dir": _absolute(self.data_dir.value),
+            "mnist_path": _absolute("mnist_path", self.mnist_path.value),
+            "data_dir": _absolute("data_dir", self.data_dir.value),
         }
 
     def load_aloud(self) -> "Dataset":
@@ -35,10 +35,10 @@ class DataFlags(NamedTuple):
         return dataset
 
 
-def _absolute(folder: str | None) -> str | None:
-    if not folder or "://" in folder:  # TensorFlow Datasets reads from buckets, too.
+def _absolute(flag: str, folder: str | None) -> str | None:
+    if folder is None or "://" in folder:  # TensorFlow Datasets reads from buckets, too.
         return folder
-    return os.path.abspath(os.path.expanduser(folder))
+    return os.path.abspath(path(flag, folder))
 
 
 def define(own: Flags) -> DataFlags:

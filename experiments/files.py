@@ -52,7 +52,7 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file, or raises `UserError` if it is not one."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
 
 

@@ -1,6 +1,5 @@
 """Trains a method on MNIST and reports its test error: `python -m experiments.mnist`."""
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -82,9 +81,7 @@ def _run(config: Config, savedir: Path, tests: bool, resume: bool, overwrite: bo
     dataset = processes.together(lambda: data.load_for(config, share))
     print(f"data: {dataset.note}", flush=True)
     config = config.on(dataset.name, data.fingerprint(dataset, share))
-    # Where the data are may differ from machine to machine.
-    deciding = dataclasses.replace(config, mnist_path=None, data_dir=None).to_json()
-    settings = [deciding, _SAVE_EVERY.value, tests, resume, overwrite]
+    settings = [config.deciding(), _SAVE_EVERY.value, tests, resume, overwrite]
     processes.check_same("flags or data", json.dumps(settings))
     if tests:
         summary = run.test(config, dataset, savedir)

@@ -89,25 +89,40 @@ def masks(
         xticks=classes,
         yticks=classes,
     )
-    # Images that the logits alone get wrong and the mask puts right, most surely first.
-    true = np.arange(len(test.labels)), test.labels
-    is_saved = (softmax.argmax(-1) != test.labels) & (masked.argmax(-1) == test.labels)
-    order = np.argsort(np.where(is_saved, softmax[true] - masked[true], 0))[:4]
-    right.suptitle("digits that the mask puts right")
-    for row, index in zip(right.subplots(4, 2, width_ratios=(1, 6)), order, strict=True):
-        row[0].imshow(test.images[index], cmap="gray_r")
-        row[0].set_axis_off()
-        bars = (
-            ("class logits alone", softmax),
-            ("retain probability", retained),
-            ("with the mask", masked),
-        )
-        for place, (name, values) in enumerate(bars):
-            row[1].bar(classes + 0.28 * (place - 1), values[index], 0.28, label=name)
-        row[1].set(ylim=(0, 1.05), yticks=(0, 1), xticks=classes)
-        row[1].get_xticklabels()[test.labels[index]].set_fontweight("bold")
-    right.legend(*row[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    shown = saved_by_mask(test.labels, softmax, masked)[:4]
+    right.suptitle(f"{'digits' if len(shown) else 'no digit'} that the mask puts right")
+    panels = right.subplots(len(shown), 2, width_ratios=(1, 6), squeeze=False) if len(shown) else []
+    for index, (picture, bars) in zip(shown, panels, strict=True):
+        picture.imshow(test.images[index], cmap="gray_r")
+        picture.set_axis_off()
+        heights = {
+            "class logits alone": softmax[index],
+            "retain probability": retained[index],
+            "with the mask": masked[index],
+        }
+        for place, (name, values) in enumerate(heights.items()):
+            bars.bar(classes + 0.28 * (place - 1), values, 0.28, label=name)
+        bars.set(ylim=(0, 1.05), yticks=(0, 1), xticks=classes)
+        bars.get_xticklabels()[test.labels[index]].set_fontweight("bold")
+        if index == shown[0]:
+            right.legend(*bars.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     save(figure, path)
+
+
+def saved_by_mask(labels: np.ndarray, softmax: np.ndarray, masked: np.ndarray) -> np.ndarray:
+    """The images that are wrong by the logits alone and right with the mask, the surest first.
+
+    Args:
+        labels: `[N]`.
+        softmax: probabilities by the class logits alone, `[N, K]`.
+        masked: probabilities with the mean mask, `[N, K]`.
+
+    Returns:
+        Indices of images.
+    """
+    (saved,) = np.nonzero((softmax.argmax(-1) != labels) & (masked.argmax(-1) == labels))
+    true = saved, labels[saved]
+    return saved[np.argsort(softmax[true] - masked[true], kind="stable")]
 
 
 def table(records: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -25,6 +25,9 @@ from experiments.errors import RunFailedError, UserError
 
 T = TypeVar("T")
 
+# What XLA tells of this process, not of another.
+_OWN_ERRORS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+
 # How long the processes wait for each other at the start, and for a sign of life of each later.
 _JOIN_SECONDS = 120
 _HEARTBEAT_SECONDS = 30
@@ -182,8 +185,10 @@ def joined(flags: ProcessFlags) -> Iterator[None]:
 def is_loss(error: Exception) -> bool:
     """Whether an error says that another process cannot be reached."""
     # XLA's errors start with their kind, and come as one or the other Python exception.
-    is_told = isinstance(error, RuntimeError | ValueError)
-    return count() > 1 and is_told and re.match(r"[A-Z_]{6,}: ", str(error)) is not None
+    if count() == 1 or not isinstance(error, RuntimeError | ValueError):
+        return False
+    kind = re.match(r"[A-Z_]{6,}(?=: )", str(error))
+    return kind is not None and kind[0] not in _OWN_ERRORS
 
 
 def _join(where: Place) -> None:

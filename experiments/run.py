@@ -21,7 +21,7 @@ from experiments.checkpoints import Checkpoint, Checkpoints
 from experiments.config import Config, differences, read_config
 from experiments.data import Dataset, Share
 from experiments.errors import RunFailedError, UserError
-from experiments.files import locked_folder, read_json, write_json, write_text
+from experiments.files import locked_folder, write_json, write_text
 from experiments.progress import Progress
 from experiments.statistics import mean_and_half_width
 from experiments.stopping import Stopped, StopRequest, stop_request
@@ -52,19 +52,24 @@ def train(
         The content of `summary.json`.
 
     Raises:
-        UserError: the configuration, the data and the folder do not go together.
+        UserError: the configuration, the data and the folder do not go together; see `check`.
         Stopped: a signal asked to stop; the state is saved.
         RunFailedError: the loss is not finite, and the state is saved for inspection; or a file
             cannot be written, and those before it are kept.
     """
-    check_sizes(config, data)
+    _check_sizes(config, data)
     with _locked_by_first(savedir), _failed_writes_told(savedir):
         processes.by_first(lambda: _prepare_folder(config, savedir, resume, overwrite))
-        if (savedir / "summary.json").exists():
-            return dict(read_json(savedir / "summary.json"))
-        with Checkpoints(savedir / "checkpoints") as checkpoints:
+        finished = processes.together(lambda: _finished_summary(savedir, config))
+        if finished is not None:
+            return finished
+        # From here on, for an interruption while XLA compiles can be lost or crash.
+        with (
+            stop_request() as request,
+            Checkpoints(savedir / "checkpoints") as checkpoints,
+        ):
             trainer = _Trainer(config, data, savedir, checkpoints, save_every)
-            trainer.train()
+            trainer.train(request)
             checkpoint = trainer.checkpoint()
         summary = _summary(trainer.task, config, data, checkpoint)
         _write_results(savedir, summary, checkpoint)
@@ -88,6 +93,18 @@ def train_missing(config: Config, data: Dataset, savedir: Path) -> dict[str, Any
         ) from stopped
     finally:
         jax.clear_caches()
+
+
+def _finished_summary(savedir: Path, config: Config) -> dict[str, Any] | None:
+    """What a finished run wrote; None if there is none, or its files are damaged."""
+    try:
+        summary = json.loads((savedir / "summary.json").read_text(encoding="utf-8"))
+        lines = (savedir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        is_whole = len(lines) == config.num_epochs and all(map(json.loads, lines))
+        return summary if is_whole and summary["seeds"] == list(config.seeds) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        # They are written again, from the checkpoints.
+        return None
 
 
 def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
@@ -133,8 +150,7 @@ def _failed_writes_told(savedir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunFailedError(
-            f"cannot write to {savedir}: {error.strerror or error}; what was saved before is kept: "
-            "pass --resume to go on"
+            f"cannot write to {savedir}: {error.strerror or error}; what was saved before is kept"
         ) from error
 
 
@@ -165,7 +181,7 @@ def result_line(summary: dict[str, Any]) -> str:
     )
 
 
-def check_sizes(config: Config, data: Dataset) -> None:
+def _check_sizes(config: Config, data: Dataset) -> None:
     """Raises `UserError` if batches, data and devices do not go together."""
     num_train, num_devices = len(data.train.labels), jax.device_count()
     if config.batch_size > num_train:
@@ -185,20 +201,29 @@ def check_sizes(config: Config, data: Dataset) -> None:
         )
 
 
+def check(config: Config, data: Dataset, savedir: Path, *, resume: bool = False) -> None:
+    """Raises `UserError` if a run cannot be made in a folder, or gone on with: before it is."""
+    _check_sizes(config, data)
+    check_folder(savedir, resume, overwrite=False)
+    if resume and (savedir / "config.json").exists():
+        _check_same_config(config, savedir)
+
+
 def check_folder(savedir: Path, resume: bool, overwrite: bool) -> None:
     """Raises `UserError` if the folder can hold no run, or one that is not to be touched."""
     # Orbax takes brackets for a pattern, tensorstore a backslash for an escape, and both want
     # UTF-8: checkpoints could not be read again.
-    path = str(savedir.absolute())
+    path, file = str(savedir.absolute()), savedir / "config.json"
     if set(path) & set("[]\\") or any(0xD800 <= ord(letter) < 0xE000 for letter in path):
         raise UserError(
             f"checkpoints cannot be kept in {path!r}: pass a --savedir without brackets, "
             "backslashes and bytes that are not UTF-8"
         )
-    if overwrite:
-        return
-    if os.path.exists(savedir / "config.json"):
-        if resume:
+    if os.path.exists(file):
+        # Even to replace it: other programs, too, have files of this name.
+        if not overwrite or os.path.isdir(file) or os.path.getsize(file) > 0:
+            read_config(file)
+        if overwrite or resume:
             return
         finished = (savedir / "summary.json").exists()
         advice = "pass --mode=test to test it" if finished else "pass --resume to go on with it"
@@ -206,11 +231,12 @@ def check_folder(savedir: Path, resume: bool, overwrite: bool) -> None:
             f"{savedir} holds {'a finished' if finished else 'an unfinished'} run: {advice}, "
             "--overwrite to replace it, or another --savedir"
         )
-    if os.path.exists(savedir / "checkpoints"):
-        raise UserError(
-            f"{savedir} holds checkpoints but no config.json, so of which run is unknown: pass "
-            "--overwrite to remove them, or another --savedir"
-        )
+    for name in ("checkpoints", "summary.json"):
+        if os.path.exists(savedir / name):
+            raise UserError(
+                f"{savedir} holds {name} but no config.json, so of which run is unknown: remove "
+                "it, or pass another --savedir"
+            )
 
 
 def _prepare_folder(config: Config, savedir: Path, resume: bool, overwrite: bool) -> None:
@@ -225,12 +251,17 @@ def _prepare_folder(config: Config, savedir: Path, resume: bool, overwrite: bool
 
 def _remove_run(savedir: Path) -> None:
     """Removes the files of a run, and nothing else."""
+    folders = [
+        savedir / name for name in ("checkpoints", "diverged") if os.path.lexists(savedir / name)
+    ]
+    for folder in folders:
+        if folder.is_symlink() or not folder.is_dir():
+            raise UserError(f"{folder} is no folder of a run: remove it, or pass another --savedir")
     for name in ("summary.json", "metrics.jsonl", "learning_curves.png"):
         (savedir / name).unlink(missing_ok=True)
     tensorboard.remove_events(savedir, 0)
-    for name in ("checkpoints", "diverged"):
-        if (savedir / name).exists():
-            shutil.rmtree(savedir / name)
+    for folder in folders:
+        shutil.rmtree(folder)
     # Last, so that nobody takes what a kill leaves here for another run's.
     (savedir / "config.json").unlink(missing_ok=True)
 
@@ -240,7 +271,7 @@ def _check_same_config(config: Config, savedir: Path) -> None:
     if different := differences(found, config):
         raise UserError(
             f"the run in {savedir} is another one: its {', its '.join(different)}; "
-            "leave these flags out, or pass another --savedir"
+            "pass the flags it was trained with, or another --savedir"
         )
 
 
@@ -303,8 +334,9 @@ class _Trainer:
         self.checkpoints.save(self.checkpoint())
         self.saved_epoch = len(self.history)
 
-    def train(self) -> None:
+    def train(self, request: StopRequest) -> None:
         if self.step >= self.num_steps:
+            self._write_metrics()
             return
         start = time.perf_counter()
         run_steps = training.pmapped_train_steps(self.task)
@@ -316,10 +348,7 @@ class _Trainer:
         self.compile_seconds += time.perf_counter() - start
         settings = [f"{name} {value}" for name, value in self.config.settings.items()]
         name = ", ".join([self.config.model, *settings, self.config.network])
-        with (
-            stop_request() as request,
-            Progress(name, self.step, self.num_steps, self.config.num_epochs) as progress,
-        ):
+        with Progress(name, self.step, self.num_steps, self.config.num_epochs) as progress:
             for warning in self.warnings:
                 progress.say(warning)
             self._loop(run_steps, request, progress)
@@ -332,7 +361,8 @@ class _Trainer:
         progress: Progress,
     ) -> None:
         per_epoch = self.task.steps_per_epoch
-        steps_a_call = min(per_epoch, 10)
+        # With many seeds on CPU, one takes seconds.
+        steps_a_call = min(per_epoch, max(1, 10 // len(self.config.seeds)))
         while self.step < self.num_steps:
             stop = min(self.step + steps_a_call, (self.step // per_epoch + 1) * per_epoch)
             start = time.perf_counter()
@@ -350,7 +380,7 @@ class _Trainer:
             progress.steps_done(self.step)
             # Last, so that a signal is not left waiting for another call.
             steps_a_call, signal_number = processes.agree(steps_a_call, request.signal_number)
-            if signal_number is not None and self.step < self.num_steps:
+            if signal_number is not None:
                 self.save()
                 raise Stopped(
                     signal_number,
@@ -416,7 +446,7 @@ class _Trainer:
             f"the loss is not finite: epoch {step // self.task.steps_per_epoch + 1}, step {step}, "
             f"seed {seed} (sums over the epoch: {terms}); its key is "
             f"fold_in(seed_keys({seed}).noise, {step}); the state is saved in "
-            f"{self.savedir / 'diverged'}; try a lower --learning_rate"
+            f"{self.savedir / 'diverged'}; a lower learning rate may help"
         )
 
 
@@ -428,8 +458,8 @@ def _summary(
     figures = evaluation.evaluate(task, checkpoint.state.params, seeds, data.validation, data.test)
     if not all(np.all(np.isfinite(values)) for values in figures):
         raise RunFailedError(
-            f"the predictions after step {checkpoint.step} are not finite: try a lower "
-            "--learning_rate"
+            f"the predictions after step {checkpoint.step} are not finite: a lower learning rate "
+            "may help"
         )
     progress = checkpoint.progress
     steps = checkpoint.step * len(config.seeds)

@@ -18,6 +18,7 @@ _DATA = data_flags.define(FLAGS)
 _TRAIN_PER_CLASS = FLAGS.strings(
     "train_per_class", ["100"], "training images of each class, such as 100,500,all"
 )
+_BATCH_SIZE = FLAGS.integer("batch_size", 100, "examples of a training step, over all devices")
 _NUM_SEEDS = FLAGS.integer(
     "num_seeds", 5, "models of each method, with seeds from 0 on", largest=1000
 )
@@ -47,45 +48,49 @@ def main() -> None:
     from dropmax_jax import METHODS
     from experiments import table_rows
 
+    # All data and folders first: a mistake in the last should not show after hours.
+    planned = []
+    for size in dict.fromkeys(_TRAIN_PER_CLASS.value):
+        config, dataset = _load(size)
+        folder = savedir / _NETWORK.value / size
+        for model in METHODS:
+            if model in models:
+                own = dataclasses.replace(config, model=model)
+                table_rows.check(own, dataset, folder)
+                planned.append((own, dataset, folder))
     rows: list[table_rows.Row] = []
     failures: list[str] = []
-    # All data first: a mistake in the last should not show after hours.
-    sizes = dict.fromkeys(_TRAIN_PER_CLASS.value)
-    for size, (config, dataset) in {size: _load(size) for size in sizes}.items():
-        for model in METHODS:
-            if model not in models:
-                continue
-            try:
-                own = dataclasses.replace(config, model=model)
-                row = table_rows.make_row(own, dataset, savedir / _NETWORK.value / size)
-            # A row that fails does not take the others with it.
-            except RunFailedError as error:
-                failures.append(f"{model} ({size} a class): {error}")
-                print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
-                continue
-            rows.append(row)
-            print(f"done: {table_rows.describe(row)}", flush=True)
-            table_rows.write(rows, savedir)
+    for config, dataset, folder in planned:
+        try:
+            row = table_rows.make_row(config, dataset, folder)
+        # A row that fails does not take the others with it.
+        except RunFailedError as error:
+            failures.append(f"{config.model} ({folder.name} a class): {error}")
+            print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
+            continue
+        rows.append(row)
+        print(f"done: {table_rows.describe(row)}", flush=True)
+        table_rows.write(rows, savedir)
     if failures:
         raise RunFailedError(f"{len(failures)} rows failed, the first: {failures[0]}")
-    print(f"\n{(savedir / 'table.md').read_text()}\nfiles: {savedir}")
+    print(f"\n{(savedir / 'table.md').read_text(encoding='utf-8')}\nfiles: {savedir}")
 
 
 def _load(size: str) -> tuple[Config, "Dataset"]:
     """The data of that many images a class, and what is trained on them but for the method."""
-    from experiments import data, run, table_rows
+    from experiments import data, table_rows
 
     config = Config(
         model=table_rows.BASELINE,
         network=_NETWORK.value,
         **_DATA.values(),
         train_per_class=command.per_class(size),
+        batch_size=_BATCH_SIZE.value,
         num_epochs=_NUM_EPOCHS.value,
         seeds=tuple(range(_NUM_SEEDS.value)),
     )
     dataset = data.load_for(config)
     print(f"data: {dataset.note}", flush=True)
-    run.check_sizes(config, dataset)
     return config.on(dataset.name, data.fingerprint(dataset)), dataset
 
 

@@ -61,16 +61,27 @@ def make_row(config: Config, dataset: Dataset, folder: Path) -> Row:
         RunFailedError: a run cannot go on.
     """
     rows = []
-    for settings in tried_settings(config.model):
-        name = ",".join([config.model, *(f"{name}={value}" for name, value in settings.items())])
-        tried = dataclasses.replace(config, settings=settings)
-        summary = run.train_missing(tried, dataset, folder / name)
-        validation_error = _validation_error(folder / name)
+    for tried, own_folder in _runs(config, folder):
+        summary = run.train_missing(tried, dataset, own_folder)
+        validation_error = _validation_error(own_folder)
         rows.append(
-            Row(config.model, settings, summary, validation_error, summary["train_seconds"])
+            Row(config.model, tried.settings, summary, validation_error, summary["train_seconds"])
         )
     best = min(rows, key=lambda row: row.validation_error_percent)
     return dataclasses.replace(best, train_seconds=sum(row.train_seconds for row in rows))
+
+
+def check(config: Config, dataset: Dataset, folder: Path) -> None:
+    """Raises `UserError` if one of the runs of `make_row` cannot be made, or gone on with."""
+    for tried, own_folder in _runs(config, folder):
+        run.check(tried, dataset, own_folder, resume=True)
+
+
+def _runs(config: Config, folder: Path) -> Iterator[tuple[Config, Path]]:
+    """A method with each of its settings, and where it is trained."""
+    for settings in tried_settings(config.model):
+        name = ",".join([config.model, *(f"{name}={value}" for name, value in settings.items())])
+        yield dataclasses.replace(config, settings=settings), folder / name
 
 
 def tried_settings(model: str) -> Iterator[dict[str, float]]:
@@ -87,7 +98,7 @@ def tried_settings(model: str) -> Iterator[dict[str, float]]:
 
 
 def _validation_error(folder: Path) -> float:
-    last = (folder / "metrics.jsonl").read_text().splitlines()[-1]
+    last = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
     return float(np.mean(json.loads(last)["validation_error_percent"]))
 
 
@@ -124,17 +135,17 @@ def _record(row: Row, baseline: Row | None) -> dict[str, Any]:
     }
     names = ("error_percent", "nll", "ece_percent", "brier")
     record |= means({name: summary[f"test_{name}"] for name in names})
-    nothing = (math.nan, math.nan, math.nan)
-    is_compared = baseline is not None and baseline.model != row.model
-    difference, half_width, p_value = (
-        paired_difference(summary["test_error_percent"], baseline.summary["test_error_percent"])
-        if baseline is not None and is_compared
-        else nothing
-    )
+    difference = half_width = p_value = math.nan
+    if baseline is not None and baseline.model != row.model:
+        difference, half_width, p_value = paired_difference(
+            summary["test_error_percent"], baseline.summary["test_error_percent"]
+        )
+    # Published figures are of MNIST and its official test set.
+    published = row.num_train if summary["dataset"] == "mnist" else 0
     reproduction = dict(zip((1_000, 5_000, 55_000), REPRODUCTION.get(row.model, ()), strict=False))
     # The reproduction's 55,000 are the training images beside 5,000 for validation.
-    size = 55_000 if row.num_train > 50_000 else row.num_train
-    is_1k = row.num_train == 1_000
+    size = 55_000 if published > 50_000 else published
+    is_1k = published == 1_000
     return {
         **record,
         "difference": difference,

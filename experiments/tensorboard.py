@@ -1,5 +1,6 @@
 """The curves of a run as TensorBoard events."""
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ def write_events(folder: Path, history: Sequence[Mapping[str, Any]], first_epoch
 
 def remove_events(folder: Path, first_epoch: int) -> None:
     """Removes the event files that begin at `first_epoch` or later."""
-    for file in folder.glob("events.out.tfevents.*.dropmax"):
-        if int(file.name.split(".")[3]) >= first_epoch:
+    for file in folder.iterdir():
+        # Other writers have the time there, which does not begin with 0, and the host's name.
+        epoch = re.fullmatch(r"events\.out\.tfevents\.(0\d{9})\.dropmax", file.name)
+        if epoch is not None and int(epoch[1]) >= first_epoch:
             file.unlink()

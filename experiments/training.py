@@ -128,7 +128,8 @@ class SeedKeys(NamedTuple):
 
 def seed_keys(seed: Array | int) -> SeedKeys:
     """Derives a seed's streams."""
-    key = jax.random.key(seed)
+    # Named, for JAX's default can be changed.
+    key = jax.random.key(seed, impl="threefry2x32")
     return SeedKeys(*(jax.random.fold_in(key, stream) for stream in range(4)))
 
 
@@ -292,15 +293,15 @@ def rows_here(count: int) -> np.ndarray:
     return np.arange(first, min(first + num_local, count))
 
 
-def spread(values: np.ndarray, fill: int = 0) -> np.ndarray:
+def spread(values: np.ndarray) -> np.ndarray:
     """Splits rows evenly over all devices and returns the local devices' `[devices, rows, ...]`.
 
-    Rows of `fill` make up the number where it is not divisible; no step reads them.
+    Rows of zeros make up the number where it is not divisible; no step reads them.
     """
     num_rows = -(-len(values) // jax.device_count())
     shape = (jax.local_device_count(), num_rows, *values.shape[1:])
     mine = values[rows_here(len(values))]
-    padded = np.full((shape[0] * num_rows, *shape[2:]), fill, values.dtype)
+    padded = np.zeros((shape[0] * num_rows, *shape[2:]), values.dtype)
     padded[: len(mine)] = mine
     return padded.reshape(shape)
 

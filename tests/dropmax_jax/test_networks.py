@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from dropmax_jax import Heads
 from dropmax_jax.networks import CNN, NETWORKS, LeNet, _tiles, conv_relu_pool, convolution
 from dropmax_jax.networks.layers import ConvReluPool, dropout
+from tests.dropmax_jax import oracle
 
 ALL_HEADS = Heads._fields
 
@@ -90,7 +91,7 @@ def test_native_and_tiles_agree(shape: tuple[int, ...], padding: int) -> None:
 def test_tiles_round_little(size: int) -> None:
     images, kernel, bias = inputs_of((4, 7 + size, 7 + size, 20), 30, size)
     outputs, _ = jax.jit(functools.partial(_tiles.forward, padding=0))(images, kernel, bias)
-    with jax.enable_x64(True):
+    with oracle.enable_x64():
         images, kernel, bias = (array.astype(jnp.float64) for array in (images, kernel, bias))
         exact = plain_conv_relu_pool(images, kernel, bias)
         alive = exact > 0

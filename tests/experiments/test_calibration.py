@@ -25,7 +25,6 @@ from experiments import (
     calibration_runs,
     data,
     predictions,
-    published,
     run,
     trained,
     variants,
@@ -326,12 +325,6 @@ class TestFiles:
         assert softmax.endswith("| 12.89 | 1.52 |")
         (clean,) = (line for line in lines if line.startswith("| clean | `softmax`"))
         assert clean.endswith("|  |  |")
-
-    def test_the_papers_figures_are_those_of_the_issue(self) -> None:
-        assert published.PAPER_CALIBRATION["background_rotation", "dropmax"] == {
-            "error_percent": 48.81,
-            "ece_percent": 2.38,
-        }
 
     def test_a_single_seed_has_no_interval(self) -> None:
         record = {"images": "clean", "method": "softmax", "nll": 0.5, "nll_half_width": math.nan}

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shutil
@@ -156,6 +157,10 @@ class TestFlags:
         message = refused("--mnist_path=no_such_folder", *arguments)
         assert f"unexpected argument {arguments[-1]!r}" in message
 
+    @pytest.mark.parametrize("name", SWITCHES)
+    def test_a_negated_switch_has_no_value(self, refused: Callable[..., str], name: str) -> None:
+        assert f"no{name}" in refused("--mnist_path=no_such_folder", f"--no{name}=1")
+
     def test_an_unknown_choice_is_told_the_choices(self, refused: Callable[..., str]) -> None:
         for name in METHODS:
             assert name in refused("--model=nonsense")
@@ -259,6 +264,34 @@ def mnist_copy(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_closed_output_ends_no_command(stream: str) -> None:
+    program = (
+        f"import sys; sys.{stream} = None; from experiments import command; "
+        "from experiments.progress import Progress; "
+        "command.run(lambda: Progress('a', 0, 1, 1).say('b'), command.Flags(), '')"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=runner.ROOT).returncode == 0
+
+
+def test_a_reader_that_leaves_ends_a_command_without_a_word() -> None:
+    program = (
+        "from experiments import command; "
+        "command.run(lambda: print('a' * 1_000_000), command.Flags(), '')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=runner.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def test_letters_that_the_output_does_not_have_end_no_command() -> None:
     program = (
         "from experiments import command; command.run(lambda: print('± 1'), command.Flags(), '')"
@@ -342,7 +375,8 @@ class TestSavedir:
 
     @pytest.mark.parametrize(
         "content",
-        ["", "{", "null", "5", "[]", '"model"', "{}", '{"model": "dropmax"}', '{"seeds": 3}'],
+        ["", "{", "null", "5", "[]", '"model"', "{}", '{"model": "dropmax"}', "[" * 100_000],
+        ids=lambda content: content[:20],
     )
     @pytest.mark.parametrize("flag", ["--resume", "--mode=test"])
     def test_with_a_config_that_is_none(
@@ -369,10 +403,16 @@ class TestSavedir:
             ("num_epochs", "0"),
             ("batch_size", "-1"),
             ("learning_rate", "null"),
+            ("learning_rate", "0"),
+            ("learning_rate", "1" + 400 * "0"),
+            ("learning_rate", "true"),
+            ("num_epochs", "true"),
+            ("seeds", "[true]"),
             ("seeds", '["a"]'),
             ("seeds", "[]"),
             ("settings", '{"nonsense": 1}'),
             ("settings", "[]"),
+            ("settings", '{"temperature": -1}'),
             ("no_such_name", "1"),
         ],
     )
@@ -390,14 +430,32 @@ class TestSavedir:
         (run / "config.json").write_text(f'{{{own}, "model": "softmax", "{name}": {value}}}')
         refused("--savedir=run", "--resume")
 
-    def test_with_checkpoints_of_an_unknown_run(
+    @pytest.mark.parametrize("name", ["checkpoints", "summary.json"])
+    def test_with_files_of_an_unknown_run(
+        self, refused: Callable[..., str], arguments: list[str], in_tmp_path: Path, name: str
+    ) -> None:
+        (in_tmp_path / "run" / name).mkdir(parents=True)
+        for flags_given in ([], ["--resume"], ["--overwrite"]):
+            message = refused(*arguments, "--savedir=run", *flags_given)
+            assert message.endswith("remove it, or pass another --savedir")
+
+    def test_of_another_program_is_left_alone(
         self, refused: Callable[..., str], arguments: list[str], in_tmp_path: Path
     ) -> None:
-        """As a run leaves them that is killed while it removes another."""
-        (in_tmp_path / "run" / "checkpoints" / "7").mkdir(parents=True)
-        for flags_given in ([], ["--resume"]):
+        weights = in_tmp_path / "run" / "checkpoints" / "best" / "weights.pt"
+        weights.parent.mkdir(parents=True)
+        weights.touch()
+        (in_tmp_path / "run" / "config.json").write_text('{"model_type": "bert"}')
+        for flags_given in ([], ["--resume"], ["--overwrite"]):
             message = refused(*arguments, "--savedir=run", *flags_given)
-            assert "--overwrite" in message
+            assert "config.json is not the configuration of a run" in message
+
+    @pytest.mark.parametrize("flag", ["savedir", "mnist_path", "data_dir"])
+    def test_an_empty_path_is_refused(self, refused: Callable[..., str], flag: str) -> None:
+        assert refused("--model=softmax", f"--{flag}=").startswith(f"--{flag} is empty")
+
+    def test_is_an_address(self, refused: Callable[..., str], arguments: list[str]) -> None:
+        assert "is an address" in refused(*arguments, "--savedir=gs://bucket/run")
 
 
 class TestFinishedRun:
@@ -443,7 +501,28 @@ class TestFinishedRun:
     ) -> None:
         write_mnist(tmp_path / "other", train_per_class=120, test_per_class=21)
         message = refused("--savedir=run", "--resume", f"--mnist_path={tmp_path / 'other'}")
-        assert "its data_fingerprint is" in message
+        assert "is another one: its data are not the same" in message
+
+    @pytest.mark.parametrize("name", ["checkpoints", "diverged"])
+    def test_is_not_overwritten_in_part(
+        self, refused: Callable[..., str], run: Path, in_tmp_path: Path, name: str
+    ) -> None:
+        if (run / name).exists():
+            (run / name).rename(in_tmp_path / "elsewhere")
+        (run / name).symlink_to(in_tmp_path / "elsewhere")
+        message = refused("--savedir=run", "--overwrite", *_data_flags(run))
+        assert f"run/{name} is no folder of a run" in message
+
+    @pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl"])
+    @pytest.mark.parametrize("content", ["", "[]", "{}", "5", "\0"])
+    def test_with_a_damaged_file_is_tested_again(
+        self, run: Path, name: str, content: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        expected = {file: results(run / file) for file in ("summary.json", "metrics.jsonl")}
+        (run / name).write_text(content)
+        code, _, stderr = runner.run_here(capfd, "--savedir=run", "--resume", *_data_flags(run))
+        assert (code, stderr) == (0, "")
+        assert {file: results(run / file) for file in expected} == expected
 
     def test_is_overwritten_when_told_to_and_other_files_stay(
         self, run: Path, in_tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -456,6 +535,18 @@ class TestFinishedRun:
         assert (run / "notes.txt").read_text() == "precious"
         assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
         assert [path.name for path in (run / "checkpoints").iterdir()] == ["25"]
+
+
+OUT_OF_MEMORY = (
+    "error: out of memory ({}); fewer seeds, or less data, need less of it; what was saved is kept"
+)
+
+
+def results(file: Path) -> list[dict[str, object]]:
+    """The objects in a file, a JSON value or one a line."""
+    text = file.read_text()
+    lines = [text] if file.suffix == ".json" else text.splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def _data_flags(run: Path) -> list[str]:
@@ -471,6 +562,18 @@ def _data_flags(run: Path) -> list[str]:
         (stopping.Stopped(15, "stopped"), 143, "stopped"),
         (stopping.Stopped(2, "stopped"), 130, "stopped"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (
+            RuntimeError("Unable to initialize backend 'cuda'"),
+            2,
+            "error: JAX cannot use the devices of JAX_PLATFORMS: "
+            "Unable to initialize backend 'cuda'",
+        ),
+        (MemoryError("2 TiB"), 1, OUT_OF_MEMORY.format("2 TiB")),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 2 TiB"),
+            1,
+            OUT_OF_MEMORY.format("RESOURCE_EXHAUSTED: 2 TiB"),
+        ),
     ],
     ids=str,
 )
@@ -482,6 +585,14 @@ def test_what_is_raised_becomes_a_line_and_an_exit_code(
 
     assert command.exit_code(main, command.Flags(), "", ["command"]) == code
     assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_what_is_a_fault_of_the_program_is_told_in_full() -> None:
+    def main() -> None:
+        raise jax.errors.JaxRuntimeError("INTERNAL: a fault")
+
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        command.exit_code(main, command.Flags(), "", ["command"])
 
 
 def test_run_exits_with_the_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from experiments import data, masks, plots, run
 from experiments.config import Config, read_config
@@ -26,16 +27,27 @@ def dropmax_logit_run(finished_run: Path, small_data: data.Dataset, tmp_path: Pa
     return tmp_path / "run"
 
 
-def test_draws_images_that_the_mask_puts_right(tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_saved", [0, 1, 3, 6])
+def test_draws_only_images_that_the_mask_puts_right(
+    monkeypatch: pytest.MonkeyPatch, num_saved: int
+) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(40, dtype=np.int32) % 10
     images = rng.integers(0, 256, (40, 28, 28)).astype(np.uint8)
     softmax, retained, dropmax = (rng.dirichlet(np.ones(10), 40) for _ in range(3))
-    # Wrong by the logits alone, right with the mask.
-    softmax[:4], dropmax[:4] = np.eye(10)[(labels[:4] + 1) % 10], np.eye(10)[labels[:4]]
-    plots.masks(Split(images, labels), retained, softmax, dropmax, tmp_path / "masks.png")
-    assert (tmp_path / "masks.png").stat().st_size > 10_000
-    assert [path.name for path in tmp_path.iterdir()] == ["masks.png"]
+    # Right both ways; then some wrong by the logits alone, and right with the mask.
+    softmax[:], dropmax[:] = np.eye(10)[labels], np.eye(10)[labels]
+    saved = np.arange(num_saved) + 7
+    softmax[saved] = np.eye(10)[(labels[saved] + 1) % 10]
+    softmax[saved] -= 0.01 * np.arange(num_saved)[:, None]
+    assert plots.saved_by_mask(labels, softmax, dropmax).tolist() == saved[::-1].tolist()
+    drawn: list[Figure] = []
+    monkeypatch.setattr(plots, "save", lambda figure, _: drawn.append(figure))
+    plots.masks(Split(images, labels), retained, softmax, dropmax, Path("none.png"))
+    panels = [axes for axes in drawn[0].axes if axes.get_xlim() == (-0.5, 27.5)]
+    shown = [axes.get_images()[0].get_array() for axes in panels]
+    expected = images[saved[::-1][:4]]
+    np.testing.assert_array_equal(np.reshape(np.array(shown), expected.shape), expected)
 
 
 def test_the_model_predicts_in_its_own_way(

@@ -121,6 +121,25 @@ def test_alone_everything_is_agreed() -> None:
     processes.check_same("flags", "anything")
 
 
+@pytest.mark.parametrize(
+    ("error", "is_loss"),
+    [
+        (RuntimeError("UNAVAILABLE: connection refused"), True),
+        (ValueError("DEADLINE_EXCEEDED: barrier"), True),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), False),
+        (ValueError("INVALID_ARGUMENT: shapes"), False),
+        (ValueError("shapes differ"), False),
+        (OSError("UNAVAILABLE: device"), False),
+    ],
+)
+def test_a_lost_process_is_told_from_own_errors(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, is_loss: bool
+) -> None:
+    assert not processes.is_loss(error)  # Alone, there is none to lose.
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    assert processes.is_loss(error) == is_loss
+
+
 def test_what_fails_elsewhere_fails_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "gather", lambda *values: np.array([[0], [0], [1]]))
     with pytest.raises(RunFailedError, match="process 2 cannot go on"):
@@ -216,10 +235,10 @@ def test_a_run_goes_on_whatever_befalls_it(mnist_folder: Path, tmp_path: Path) -
 
 
 def test_what_one_process_cannot_do_stops_all(mnist_folder: Path, tmp_path: Path) -> None:
-    """Here the first finds a run that is there already."""
+    """Here the first finds another program's file."""
     (tmp_path / "config.json").write_text("{}")
     first, second = outcomes(start_processes(COMMAND, 2, *arguments(mnist_folder, tmp_path)))
     assert first.code == 2
-    assert re.fullmatch(r"error: .* holds an unfinished run: .*\n", first.stderr)
+    assert re.fullmatch(r"error: .* is not the configuration of a run: .*\n", first.stderr)
     assert second.code == 1
     assert second.stderr == "error: process 0 cannot go on, and says why\n"

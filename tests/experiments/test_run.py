@@ -349,21 +349,39 @@ class TestInterrupted:
         monkeypatch: pytest.MonkeyPatch,
         look: int,
     ) -> None:
-        """Steps 25 (an epoch's end), 26, 50 (a checkpoint's step) and 100 (the last, too late)."""
+        """Steps 25 (an epoch's end), 26, 50 (a checkpoint's step) and 100 (the last)."""
         with stopping_at_look(monkeypatch, look):
-            if look == 91:
+            with pytest.raises(Stopped, match=f"step {look + 9} of 100"):
                 run.train(tiny_config, small_data, tmp_path, save_every=2)
-            else:
-                with pytest.raises(Stopped, match=f"step {look + 9} of 100"):
-                    run.train(tiny_config, small_data, tmp_path, save_every=2)
-                checkpoints = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
-                assert max(checkpoints) == look + 9
+            checkpoints = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+            assert max(checkpoints) == look + 9
+            assert not (tmp_path / "summary.json").exists()
         run.train(tiny_config, small_data, tmp_path, save_every=2, resume=True)
         assert numbers_of(tmp_path, tiny_config, small_data) == numbers_of(
             tiny_run, tiny_config, small_data
         )
         assert events_of(tmp_path).keys() == events_of(tiny_run).keys()
         assert set(events_of(tmp_path)["train_loss"]) == {1, 2, 3, 4}
+
+    @pytest.mark.usefixtures("_tiny")
+    def test_a_signal_while_programs_compile_stops_the_first_steps(
+        self,
+        tiny_config: Config,
+        small_data: Dataset,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        compiling = training.pmapped_train_steps
+
+        def interrupted(task: training.Task) -> Any:
+            os.kill(os.getpid(), signal.SIGINT)
+            return compiling(task)
+
+        monkeypatch.setattr(training, "pmapped_train_steps", interrupted)
+        with pytest.raises(Stopped) as caught:
+            run.train(tiny_config, small_data, tmp_path)
+        assert caught.value.exit_code == 130
+        assert stopped_step(caught.value) == 10
 
     def test_signals_to_a_process_stop_it_with_its_state_saved(
         self, finished_run: Path, small_data: Dataset, tmp_path: Path
@@ -557,7 +575,7 @@ class TestDamagedCheckpoint:
         (folder / "summary.json").unlink()
         code, _, stderr = runner.run_here(capfd, f"--savedir={folder}", flag)
         assert code == 2
-        assert "whole: pass --overwrite to train again from the start" in stderr.splitlines()[-1]
+        assert "whole: remove the run's folder to train again" in stderr.splitlines()[-1]
 
     def test_none_is_an_error_when_testing(
         self, dropmax_config: Config, small_data: Dataset, folder: Path
@@ -592,7 +610,7 @@ class TestLossNotFinite:
             "prior_negative_entropy ",
             "its key is fold_in(seed_keys(0).noise, 1)",
             f"the state is saved in {folder / 'diverged'}",
-            "try a lower --learning_rate",
+            "a lower learning rate may help",
         ):
             assert part in stderr
         assert [path.name for path in (folder / "diverged").iterdir()] == ["10"]

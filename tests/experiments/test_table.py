@@ -13,6 +13,7 @@ from scipy import stats
 from experiments import data, run, table, table_rows
 from experiments.config import Config
 from experiments.errors import RunFailedError
+from experiments.files import write_json
 from tests.experiments.runner import run_here
 
 # By setting: validation error and test errors of two seeds. Test errors would choose otherwise.
@@ -134,6 +135,34 @@ def test_a_size_that_there_is_not_is_told_before_any_training(
     assert not trained
 
 
+def test_a_folder_of_another_run_is_told_before_any_training(
+    capfd: pytest.CaptureFixture[str], trained: list[Path], mnist_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "lenet" / "20" / "dropmax"
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", Config("dropmax", num_epochs=7).to_json())
+    code, _, stderr = run_table(capfd, mnist_folder, tmp_path, "--models=softmax,dropmax")
+    assert code == 2
+    assert f"the run in {folder} is another one" in stderr
+    assert not trained
+
+
+def test_batches_fit_the_devices(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    trained: list[Path],
+    mnist_folder: Path,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("jax.device_count", lambda: 8)
+    flags = "--models=softmax", "--batch_size=100"
+    code, _, stderr = run_table(capfd, mnist_folder, tmp_path, *flags)
+    assert code == 2
+    assert "--batch_size=100 is not divisible by the 8 devices" in stderr
+    assert not trained
+    assert run_table(capfd, mnist_folder, tmp_path, *flags, "--batch_size=40")[0] == 0
+
+
 def test_a_full_disk_is_told_in_a_line(
     capfd: pytest.CaptureFixture[str],
     trained: list[Path],
@@ -151,10 +180,10 @@ def test_a_full_disk_is_told_in_a_line(
 
 
 def test_published_figures_stand_only_beside_their_training_set(tmp_path: Path) -> None:
-    def row(num_train: int) -> table_rows.Row:
+    def row(num_train: int, dataset: str = "mnist") -> table_rows.Row:
         summary = {
             "network": "cnn",
-            "dataset": "mnist",
+            "dataset": dataset,
             "num_train": num_train,
             "seeds": [0, 1],
             "train_seconds": 1.0,
@@ -165,13 +194,14 @@ def test_published_figures_stand_only_beside_their_training_set(tmp_path: Path) 
         }
         return table_rows.Row("dropmax", {}, summary, 1.0, 1.0)
 
-    table_rows.write([row(size) for size in (200, 1_000, 5_000, 59_000)], tmp_path)
+    rows = [row(size) for size in (200, 1_000, 5_000, 59_000)]
+    table_rows.write([*rows, row(1_000, "mnist_5k")], tmp_path)
     with (tmp_path / "table.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["paper"] for row in rows] == ["nan", "5.32", "nan", "nan"]
-    assert [row["reproduction"] for row in rows] == ["nan", "3.04", "1.36", "0.56"]
+        found = list(csv.DictReader(file))
+    assert [row["paper"] for row in found] == ["nan", "5.32", "nan", "nan", "nan"]
+    assert [row["reproduction"] for row in found] == ["nan", "3.04", "1.36", "0.56", "nan"]
     # Without a softmax there is nothing to compare with.
-    assert {row["p_value"] for row in rows} == {"nan"}
+    assert {row["p_value"] for row in found} == {"nan"}
 
 
 def test_real_runs_are_skipped_when_done(

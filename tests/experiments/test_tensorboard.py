@@ -34,8 +34,10 @@ def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_files_of_others_stay(tmp_path: Path) -> None:
-    other = tmp_path / "events.out.tfevents.1700000000.host"
-    other.touch()
+    names = "1700000000.host", "1700000000.dropmax", "1700000001.gpu.dropmax", "old.dropmax"
+    others = {tmp_path / f"events.out.tfevents.{name}" for name in names}
+    for other in others:
+        other.touch()
     write_events(tmp_path, history(2), 1)
     remove_events(tmp_path, 0)
-    assert list(tmp_path.iterdir()) == [other]
+    assert set(tmp_path.iterdir()) == others
