@@ -13,6 +13,9 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
+# Of old-style keys: Threefry's, and those of the two rbg generators.
+_OLD_KEY_SIZES = (2, 4)
+
 
 def float_array(name: str, value: ArrayLike) -> jax.Array:
     """Return `value` as an array, or raise TypeError if it does not hold real numbers."""
@@ -87,7 +90,7 @@ def random_key(key: Any) -> None:
         raise TypeError(f"{expected}, but is {_describe(key)}")
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         shape: tuple[int, ...] = key.shape
-    elif key.dtype == jnp.uint32 and key.ndim > 0:
+    elif key.dtype == jnp.uint32 and key.ndim > 0 and key.shape[-1] in _OLD_KEY_SIZES:
         shape = key.shape[:-1]
     else:
         raise TypeError(f"{expected}, but has dtype {key.dtype} and shape {key.shape}")
@@ -95,21 +98,21 @@ def random_key(key: Any) -> None:
         raise ValueError(f"key must be one random key, but holds keys in shape {shape}")
 
 
-def positive_temperature(value: ArrayLike, dtype: Any) -> jax.Array:
+def positive_temperature(value: ArrayLike, dtype: Any, name: str = "temperature") -> jax.Array:
     """Return a temperature in `dtype`; numbers are checked, traced values cannot be."""
     if isinstance(value, numbers.Real | np.ndarray) and np.ndim(value) == 0:
-        number = _real("temperature", value)
-        smallest = float(np.finfo(dtype).tiny)
-        if not smallest <= number < math.inf:
+        number, limits = _real(name, value), np.finfo(dtype)
+        if not float(limits.tiny) <= number <= float(limits.max):
             raise ValueError(
-                f"temperature must be positive and finite (at least {smallest:.3g}), "
-                f"but is {number}"
+                f"{name} must be positive and finite (from {float(limits.tiny):.3g} to "
+                f"{float(limits.max):.3g}), but is {number}"
             )
-    array = _as_array("temperature", value, "a number")
+        return jnp.asarray(number, dtype)
+    array = _as_array(name, value, "a number")
     if array.shape != ():
-        raise ValueError(f"temperature must be a scalar, but has shape {array.shape}")
+        raise ValueError(f"{name} must be a scalar, but has shape {array.shape}")
     if not jnp.issubdtype(array.dtype, jnp.number) or jnp.iscomplexobj(array):
-        raise TypeError(f"temperature must be a real number, but has dtype {array.dtype}")
+        raise TypeError(f"{name} must be a real number, but has dtype {array.dtype}")
     return array.astype(dtype)
 
 
@@ -138,7 +141,7 @@ def _as_array(name: str, value: Any, expected: str) -> jax.Array:
         raise TypeError(f"{name} must be {expected}, but is None")
     try:
         return jnp.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, SyntaxError) as error:  # as NumPy of ","
         raise TypeError(f"{name} must be {expected}, but is {_describe(value)}") from error
 
 

@@ -104,7 +104,7 @@ def bernoulli_kl(q_logits: ArrayLike, p_logits: ArrayLike) -> jax.Array:
     Its derivatives are :math:`q(1-q)(a-b)` in a and :math:`p - q` in b.
 
     Args:
-        q_logits: Logits a of q, a floating-point array or scalar.
+        q_logits: Logits a of q, a floating-point array or scalar, finite.
         p_logits: Logits b of p, of a shape that broadcasts with that of `q_logits`.
 
     Returns:
@@ -143,7 +143,7 @@ def bernoulli_negative_entropy(logits: ArrayLike) -> jax.Array:
     :math:`-\log 2` at b = 0 to 0; its derivative is :math:`b\,\rho(1-\rho)`.
 
     Args:
-        logits: Logits b of ρ, a floating-point array or scalar.
+        logits: Logits b of ρ, a floating-point array or scalar, finite.
 
     Returns:
         The negative entropy, elementwise; float64 if `logits` is, else float32.

@@ -351,7 +351,7 @@ def sample_dropmax_log_probs(
 ) -> jax.Array:
     r"""Log-probabilities of the classes under masks drawn from the prior.
 
-    `dropmax_jax.methods.mc_dropout.mean_log_probs` of them estimates :math:`p(y \mid x) =
+    `dropmax_jax.metrics.mean_log_probs` of them estimates :math:`p(y \mid x) =
     \mathbb{E}_{p(z|x)}[p(y \mid x, z)]`, and `dropmax_jax.metrics.mutual_information` tells how
     much they disagree. To predict, use `dropmax_log_probs`: as a mask may drop any class, the mean
     over masks tends to be less confident than it is accurate.

@@ -4,6 +4,7 @@ Predictions are log-probabilities `[..., K]`, classes last; labels are integers 
 leading axis counts examples. Use `jax.vmap` for a value per model.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -237,6 +238,37 @@ def predictive_entropy(log_probs: ArrayLike) -> jax.Array:
     return jnp.abs(jnp.sum(probs * jnp.where(probs > 0.0, log_probs, 0.0), axis=-1))
 
 
+def mean_log_probs(sampled_log_probs: ArrayLike) -> jax.Array:
+    r"""Log of the mean of probabilities over samples.
+
+    .. math::
+        \log p(y \mid x) \approx \log \frac{1}{S} \sum_{s=1}^{S} p(y \mid x, \omega_s)
+
+    Args:
+        sampled_log_probs: Log-probabilities `[S, ..., K]`, a sample each along the first axis.
+
+    Returns:
+        Log-probabilities `[..., K]`, in nats; float64 if the argument is, else float32.
+
+    Raises:
+        ValueError: There are fewer than two axes, or no sample or class.
+        TypeError: `sampled_log_probs` is not floating point.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax.metrics import mean_log_probs
+        >>> samples = jnp.log(jnp.array([[0.9, 0.1], [0.5, 0.5]]))
+        >>> print(mean_log_probs(samples).round(4))  # log 0.7 and log 0.3
+        [-0.3567 -1.204 ]
+
+    References:
+        Gal and Ghahramani, `Dropout as a Bayesian Approximation: Representing Model Uncertainty in
+        Deep Learning <https://arxiv.org/abs/1506.02142>`_, ICML 2016, section 4.
+    """
+    array = _sampled(sampled_log_probs)
+    return jax.nn.logsumexp(array, axis=0) - math.log(array.shape[0])
+
+
 def mutual_information(sampled_log_probs: ArrayLike) -> jax.Array:
     """How much sampled predictions of one example disagree, in nats (BALD).
 
@@ -264,17 +296,21 @@ def mutual_information(sampled_log_probs: ArrayLike) -> jax.Array:
         Houlsby et al., `Bayesian Active Learning for Classification and Preference Learning
         <https://arxiv.org/abs/1112.5745>`_, 2011, equation 2.
     """
+    array = _sampled(sampled_log_probs)
+    mean = mean_log_probs(array)
+    information = predictive_entropy(mean) - jnp.mean(predictive_entropy(array), axis=0)
+    # Negative only by rounding.
+    return jnp.maximum(information, 0.0)
+
+
+def _sampled(sampled_log_probs: ArrayLike) -> jax.Array:
     array = _checks.class_array("sampled_log_probs", sampled_log_probs)
     if array.ndim < 2 or array.shape[0] == 0:
         raise ValueError(
             "sampled_log_probs must have shape [S, ..., K] with at least one sample, "
             f"but has shape {array.shape}"
         )
-    (array,) = _checks.promote(array)
-    mean = jax.nn.logsumexp(array, axis=0) - np.log(array.shape[0]).item()
-    information = predictive_entropy(mean) - jnp.mean(predictive_entropy(array), axis=0)
-    # Negative only by rounding.
-    return jnp.maximum(information, 0.0)
+    return _checks.promote(array)[0]
 
 
 def auroc(scores: ArrayLike, is_positive: ArrayLike) -> jax.Array:

@@ -11,7 +11,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from dropmax_jax import Heads, metrics
-from dropmax_jax.methods.mc_dropout import mean_log_probs
+from dropmax_jax.metrics import mean_log_probs
 from experiments.split import Split
 from experiments.training import (
     DEVICES,

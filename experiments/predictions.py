@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from dropmax_jax import METHODS, Heads, metrics
-from dropmax_jax.methods.mc_dropout import mean_log_probs
+from dropmax_jax.metrics import mean_log_probs
 from experiments.split import Split
 from experiments.trained import TrainedRun
 from experiments.training import seed_keys

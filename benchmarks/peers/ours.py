@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.recipe import BATCH_SIZE, TEMPERATURE, Params, Trainer, params_of
 from dropmax_jax import METHODS, concrete_log_mask, dropmax_loss_terms, posterior_logits
-from dropmax_jax.methods.mc_dropout import mean_log_probs
+from dropmax_jax.metrics import mean_log_probs
 from experiments import evaluation, training
 from experiments.config import Config
 from experiments.split import Split

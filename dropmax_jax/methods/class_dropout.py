@@ -82,8 +82,10 @@ def retained_cross_entropy(logits: ArrayLike, labels: ArrayLike, retained: jax.A
     (logits,) = _checks.promote(_checks.class_array("logits", logits))
     retained = _checks.bool_array("retained", retained)
     _checks.same_shape("retained", retained, logits.shape, "logits")
-    log_mask = jnp.where(retained, 0.0, -jnp.inf)
-    return cross_entropy(dropmax_logits(logits, log_mask, epsilon=0.0), labels)
+    is_target = _checks.target_mask(labels, logits.shape, "logits")
+    log_mask = jnp.where(retained | is_target, 0.0, -jnp.inf)
+    loss = cross_entropy(dropmax_logits(logits, log_mask, epsilon=0.0), labels)
+    return jnp.where(jnp.any(is_target & retained, axis=-1), loss, jnp.inf)
 
 
 def class_dropout_loss(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+from jax.typing import ArrayLike
 
 from dropmax_jax.dropmax import Heads
 
@@ -21,8 +22,8 @@ class Method:
 
     Attributes:
         heads: Names of the fields of `Heads` that the network must give.
-        loss: `(key, heads, labels, **settings) -> [...]`, the loss per example, in nats. Its
-            keyword-only arguments are the method's `hyperparameters`.
+        loss: `(key, heads, labels, **settings) -> [...]`, the loss per example, in nats
+            where it is a likelihood's. Its keyword-only arguments are the `hyperparameters`.
         log_probs: `(heads, fitted=None) -> [..., K]`, log-probabilities at test time.
         loss_name: The name under which to report a loss of a single term.
         loss_terms: `(key, heads, labels, **settings) -> dict` of terms `[...]` that add up to the
@@ -59,7 +60,7 @@ class Method:
     loss_terms: Callable[..., dict[str, jax.Array]] | None = None
     settings: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     fit: Callable[[Heads, jax.Array], Any] | None = None
-    sample_log_probs: Callable[[jax.Array, Heads, int], jax.Array] | None = None
+    sample_log_probs: Callable[..., jax.Array] | None = None
     dropout_rate: float = 0.0
     num_samples: int = 0
 
@@ -101,7 +102,7 @@ class Method:
         }
 
     def terms(
-        self, key: jax.Array, heads: Heads, labels: jax.Array, **settings: Any
+        self, key: jax.Array, heads: Heads, labels: ArrayLike, **settings: Any
     ) -> dict[str, jax.Array]:
         """The terms of the loss, by name, per example `[...]`; they add up to the loss.
 

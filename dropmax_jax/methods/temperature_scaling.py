@@ -70,7 +70,9 @@ def fit_temperature(heads: Heads, labels: ArrayLike) -> jax.Array:
         low, high = bounds
         middle = (low + high) / 2
         probs = jax.nn.softmax(margins * jnp.exp(-middle))
-        is_too_confident = jnp.mean(jnp.sum(probs * margins, axis=-1)) >= 0.0
+        # A class that a logit of minus infinity rules out counts nothing.
+        weighed = jnp.where(probs > 0.0, probs * margins, 0.0)
+        is_too_confident = jnp.mean(jnp.sum(weighed, axis=-1)) >= 0.0
         return jnp.where(is_too_confident, middle, low), jnp.where(is_too_confident, high, middle)
 
     limit = jnp.asarray(math.log(_LARGEST), logits.dtype)
@@ -105,7 +107,7 @@ def scaled_log_probs(heads: Heads, fitted: ArrayLike | None = None) -> jax.Array
     if fitted is None:
         return softmax_log_probs(heads)
     (logits,) = head_arrays(heads, "logits")
-    return jax.nn.log_softmax(logits / _checks.positive_temperature(fitted, logits.dtype))
+    return jax.nn.log_softmax(logits / _checks.positive_temperature(fitted, logits.dtype, "fitted"))
 
 
 temperature_scaling = Method(

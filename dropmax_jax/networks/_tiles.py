@@ -22,7 +22,7 @@ def forward(images: Array, kernel: Array, bias: Array, padding: int) -> tuple[Ar
     """Returns the pooled outputs and who won, as `_pooling.select`, `[B, H', W', F]` each."""
     plan = _plan(images.shape, kernel.shape, padding)
     full_kernel = _at_least_float32(kernel)
-    full_bias = _at_least_float32(bias)[:, None, None, None]
+    full_bias = _at_least_float32(bias).reshape(1, 1, -1, 1, 1, 1)
 
     def part(images: Array) -> tuple[Array, Array]:
         tiles = convolve(_at_least_float32(images), full_kernel)
@@ -57,8 +57,9 @@ def backward(
         _in_parts(winner, plan.parts, plan.pooled),
         _in_parts(gradient, plan.parts, plan.pooled),
     )
-    zeros = jnp.zeros_like(full_kernel), jnp.zeros_like(full_kernel, shape=kernel.shape[-1:])
-    totals, images_gradient = lax.scan(part, zeros, arrays)
+    # In shard_map they differ between devices, as the kernel does.
+    zeros = jnp.where(False, full_kernel, 0)
+    totals, images_gradient = lax.scan(part, (zeros, zeros[0, 0, 0]), arrays)
     kernel_gradient, bias_gradient = (total.astype(kernel.dtype) for total in totals)
     return _whole(images_gradient, plan.images), kernel_gradient, bias_gradient
 
@@ -114,7 +115,7 @@ def _whole(array: Array, padding: _Padding) -> Array:
 
 
 def _at_least_float32(array: Array) -> Array:
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    return array if array.dtype == jnp.float64 else array.astype(jnp.float32)
 
 
 # A tile has 2x2 pooling windows of 2x2 places.

@@ -8,6 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from dropmax_jax.networks import _tiles
@@ -15,7 +16,6 @@ from dropmax_jax.networks._pooling import DEAD, select, unselect
 from dropmax_jax.networks._winograd import KERNEL_SIZES
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def conv_relu_pool(images: Array, kernel: Array, bias: Array, padding: int = 0) -> Array:
     """Convolves, adds the bias, applies relu, max-pools 2x2 with stride 2.
 
@@ -41,13 +41,24 @@ def conv_relu_pool(images: Array, kernel: Array, bias: Array, padding: int = 0) 
     >>> print(conv_relu_pool(images, kernel, bias).round(3))
     [[[[75. 75.]]]]
     """
+    _check(images, kernel, bias, padding)
+    # In shard_map images differ between devices and parameters do not, but derivatives by hand are
+    # those of one device: so all are made to differ, by a choice that XLA leaves out. Its own
+    # derivative adds the parameters' up.
+    arrays = (images, kernel, bias)
+    differing = sum(jnp.sum(lax.stop_gradient(array)) for array in arrays)
+    images, kernel, bias = (jnp.where(False, differing, array) for array in arrays)
+    return _conv_relu_pool(images, kernel, bias, padding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _conv_relu_pool(images: Array, kernel: Array, bias: Array, padding: int) -> Array:
     return _forward(images, kernel, bias, padding)[0]
 
 
 def _forward(
     images: Array, kernel: Array, bias: Array, padding: int
 ) -> tuple[Array, tuple[Array, Array, Array]]:
-    _check(images, kernel, bias, padding)
     # Both platforms return the same residuals, so that no branch carries those of the other.
     on_cpu = _tiles.forward if _has_parts(images) else _forward_native
     pooled, winner = lax.platform_dependent(
@@ -75,7 +86,7 @@ def _backward(
     )
 
 
-conv_relu_pool.defvjp(_forward, _backward)
+_conv_relu_pool.defvjp(_forward, _backward)
 
 
 def _has_parts(images: Array) -> bool:
@@ -84,6 +95,11 @@ def _has_parts(images: Array) -> bool:
 
 
 def _check(images: Array, kernel: Array, bias: Array, padding: int) -> None:
+    for name, array in {"images": images, "kernel": kernel, "bias": bias}.items():
+        if not isinstance(array, Array | np.ndarray):
+            raise TypeError(f"{name} must be an array, not a {type(array).__name__}")
+    if not isinstance(padding, int):
+        raise TypeError(f"padding must be an integer, not {padding!r}")
     dtypes = {array.dtype for array in (images, kernel, bias)}
     if len(dtypes) > 1 or not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(
@@ -103,6 +119,8 @@ def _check(images: Array, kernel: Array, bias: Array, padding: int) -> None:
         )
     if bias.shape != (features,):
         raise ValueError(f"bias must have shape ({features},), not {bias.shape}")
+    if images.shape[-1] == 0 or features == 0:
+        raise ValueError(f"kernel must have channels and features, but has shape {kernel.shape}")
     if padding < 0:
         raise ValueError(f"padding must be at least 0, not {padding}")
     outputs = [side + 2 * padding - size + 1 for side in images.shape[1:3]]
@@ -125,7 +143,8 @@ def _convolve(images: Array, kernel: Array, padding: int) -> Array:
 
 def _forward_native(images: Array, kernel: Array, bias: Array, padding: int) -> tuple[Array, Array]:
     outputs = _convolve(images, kernel, padding)
-    return select([outputs[:, row::2, column::2] for row in (0, 1) for column in (0, 1)], bias)
+    places = [outputs[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    return select(places, bias.reshape(1, 1, 1, -1))
 
 
 def _backward_native(

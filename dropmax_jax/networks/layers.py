@@ -100,6 +100,11 @@ def dropout(features: Array, key: Array | None, rate: float) -> Array:
         return features
     keep = 1 - rate
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
+        if key.shape != features.shape[:1]:
+            raise ValueError(
+                f"there must be a dropout key for each of {len(features)} examples, or one for "
+                f"all, but there are {len(key)}"
+            )
         kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, features.shape[1:]))(key)
     else:
         kept = jax.random.bernoulli(key, keep, features.shape)

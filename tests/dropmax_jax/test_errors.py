@@ -140,16 +140,19 @@ WITH_TEMPERATURE: list[Callable[[Any], Any]] = [
 
 @pytest.mark.parametrize("call", WITH_TEMPERATURE)
 def test_temperature(call: Callable[[Any], Any]) -> None:
-    rule = "temperature must be positive and finite (at least 1.18e-38), but is "
-    for value in (0, 0.0, -1.0, np.float64(-1.0), np.array(0.0), np.nan, np.inf, 1e-50):
+    rule = "temperature must be positive and finite (from 1.18e-38 to 3.4e+38), but is "
+    for value in (0, 0.0, -1.0, np.float64(-1.0), np.array(0.0), np.nan, np.inf, 1e-50, 1e39):
         check(partial(call, value), ValueError, rule + str(float(value)))
     check(
         lambda: call(np.ones(3)),
         ValueError,
         "temperature must be a scalar, but has shape (3,)",
     )
-    check(lambda: call("cold"), TypeError, "temperature must be a number, but is 'cold'")
+    for text in ("cold", ","):
+        check(partial(call, text), TypeError, f"temperature must be a number, but is {text!r}")
     check(lambda: call(True), TypeError, "temperature must be a Python number, but is True")
+    # Larger than an int32.
+    np.testing.assert_array_equal(call(2**31), call(2.0**31))
 
 
 @pytest.mark.parametrize(
@@ -185,6 +188,7 @@ def test_key(call: Callable[[Any], Any]) -> None:
     check(lambda: call(0), TypeError, rule + "is 0")
     check(lambda: call(None), TypeError, rule + "is None")
     check(lambda: call(jnp.float32(0.0)), TypeError, rule + "has dtype float32 and shape ()")
+    check(lambda: call(jnp.zeros(3, "uint32")), TypeError, rule + "has dtype uint32 and shape (3,)")
     check(lambda: call(jnp.zeros(2, int)), TypeError, rule + "has dtype int32 and shape (2,)")
     for many in (jax.random.split(KEY, 3), jax.random.split(jax.random.PRNGKey(0), 3)):
         rule = "key must be one random key, but holds keys in shape (3,)"

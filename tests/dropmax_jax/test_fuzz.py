@@ -201,6 +201,7 @@ GOOD: dict[Callable[..., Any], dict[str, Any]] = {
     metrics.adaptive_calibration_error: {**LOG_PROBS, "num_bins": 3},
     metrics.reliability_bins: {**LOG_PROBS, "num_bins": 3},
     metrics.predictive_entropy: {"log_probs": F},
+    metrics.mean_log_probs: {"sampled_log_probs": F},
     metrics.mutual_information: {"sampled_log_probs": F},
     metrics.auroc: {"scores": jnp.arange(4.0), "is_positive": jnp.arange(4) > 1},
     metrics.risk_coverage: RANKED,

@@ -140,6 +140,35 @@ def test_entropy_has_a_gradient_where_a_class_is_ruled_out() -> None:
     assert np.all(np.isfinite(gradient))
 
 
+SAMPLES = oracle.log_softmax(np.random.default_rng(0).normal(scale=3, size=(7, 6, 5)))
+
+
+def test_mean_of_probabilities() -> None:
+    np.testing.assert_allclose(
+        metrics.mean_log_probs(jnp.asarray(SAMPLES, jnp.float32)),
+        np.log(np.exp(SAMPLES).mean(0)),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_mean_of_probabilities_that_a_float_cannot_hold() -> None:
+    samples = jnp.array([[-1e4, 0.0], [-1e4, 0.0]])
+    np.testing.assert_allclose(metrics.mean_log_probs(samples), [-1e4, 0.0])
+
+
+def test_one_sample_is_its_own_mean() -> None:
+    np.testing.assert_allclose(
+        metrics.mean_log_probs(SAMPLES[:1]), SAMPLES[0], rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("shape", [(5,), (0, 5)])
+def test_no_samples(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"sampled_log_probs must have shape \[S, ..., K\]"):
+        metrics.mean_log_probs(jnp.zeros(shape))
+
+
 def test_mutual_information_is_the_formula() -> None:
     samples = LOG_PROBS.reshape(4, 250, 7)
     mean = np.exp(samples).mean(0)

@@ -252,6 +252,8 @@ def test_dropout_keeps_the_mean_and_belongs_to_the_example() -> None:
     chex.assert_trees_all_equal(dropout(features, None, 0.25), features)
     with pytest.raises(ValueError, match="dropout rate"):
         dropout(features, None, 1.0)
+    with pytest.raises(ValueError, match="for each of 1 examples, or one for all, but .* 1000"):
+        dropout(features[:1], keys, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -265,25 +267,45 @@ def test_dropout_keeps_the_mean_and_belongs_to_the_example() -> None:
         (((1, 7, 8, 1), (5, 5, 1, 2), (2,)), "3 x 4 outputs"),
         (((1, 4, 4, 1), (5, 5, 1, 2), (2,)), "0 x 0 outputs"),
         (((1, 12, 12, 1), (7, 7, 1, 2), (2,)), "k 1, 3 or 5"),
+        (((1, 8, 8, 0), (5, 5, 0, 2), (2,)), "must have channels and features"),
+        (((1, 8, 8, 1), (5, 5, 1, 0), (0,)), "must have channels and features"),
     ],
 )
 def test_shapes_that_do_not_fit(shapes: tuple[tuple[int, ...], ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        conv_relu_pool(*(jnp.zeros(shape) for shape in shapes))
+        images, kernel, bias = map(jnp.zeros, shapes)
+        conv_relu_pool(images, kernel, bias)
 
 
 @pytest.mark.parametrize(
     "dtypes", [("bfloat16", "bfloat16", "float32"), ("uint8", "uint8", "uint8")]
 )
 def test_types_that_do_not_fit(dtypes: tuple[str, ...]) -> None:
-    arrays = zip(inputs_of((1, 8, 8, 1), 2), dtypes, strict=True)
+    images, kernel, bias = (
+        array.astype(dtype) for array, dtype in zip(inputs_of((1, 8, 8, 1), 2), dtypes, strict=True)
+    )
     with pytest.raises(TypeError, match=f"of one type, not {', '.join(dtypes[:2])} and "):
-        conv_relu_pool(*(array.astype(dtype) for array, dtype in arrays))
+        conv_relu_pool(images, kernel, bias)
 
 
-def test_negative_padding() -> None:
+@pytest.mark.parametrize("name", ["images", "kernel", "bias"])
+def test_what_is_no_array(name: str) -> None:
+    arrays: dict[str, Any] = dict(
+        zip(("images", "kernel", "bias"), inputs_of((1, 8, 8, 1), 2), strict=True)
+    )
+    for value, type_name in ((None, "NoneType"), ([1.0], "list"), (2.0, "float")):
+        with pytest.raises(TypeError, match=f"{name} must be an array, not a {type_name}"):
+            conv_relu_pool(**{**arrays, name: value})
+
+
+def test_impossible_padding() -> None:
+    images, kernel, bias = inputs_of((1, 8, 8, 1), 2)
     with pytest.raises(ValueError, match="padding must be at least 0"):
-        conv_relu_pool(*inputs_of((1, 8, 8, 1), 2), -1)
+        conv_relu_pool(images, kernel, bias, -1)
+    padding: Any
+    for padding in ((2, 2), None, 1.0):
+        with pytest.raises(TypeError, match="padding must be an integer"):
+            conv_relu_pool(images, kernel, bias, padding)
 
 
 def test_padding_keeps_the_size() -> None:

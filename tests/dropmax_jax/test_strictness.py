@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from dropmax_jax import METHODS, Heads, Method, dropmax_loss, elbo, metrics
+from dropmax_jax.networks import NETWORKS
 from tests.dropmax_jax import oracle
 
 KEY = jax.random.key(0)
@@ -65,6 +67,43 @@ def test_methods_in_shard_map(name: str) -> None:
         jax.jit(sharded)(HEADS, LABELS),
         step(HEADS, LABELS),
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name: str, dtype: str) -> None:
+    """In shard_map the parameters are the same on all devices, and the images are not."""
+    network = NETWORKS[name](heads=Heads._fields, dtype=jnp.dtype(dtype))
+    images = jax.random.uniform(KEY, (4, 28, 28, 1))
+    params = network.init(KEY, images)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+
+    def gradient(params: Any, images: jax.Array) -> Any:
+        def loss(params: Any) -> jax.Array:
+            heads: Any = network.apply(params, images)
+            return dropmax_loss(KEY, heads, jnp.arange(4)).mean()
+
+        return jax.grad(loss)(params)
+
+    sharded = jax.shard_map(gradient, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        chex.assert_trees_all_close(
+            jax.jit(sharded)(params, images), gradient(params, images), rtol=1e-2, atol=1e-3
+        )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_with_heads_of_half_precision(name: str) -> None:
+    if name == "sparsemax":
+        pytest.skip("optax's projection promotes dtypes itself")
+    half = Heads(*(head.astype(jnp.bfloat16) for head in HEADS if head is not None))
+    single = Heads(*(head.astype(jnp.float32) for head in half if head is not None))
+    with jax.numpy_dtype_promotion("strict"):
+        found = METHODS[name].loss(KEY, half, LABELS)
+        np.testing.assert_array_equal(found, METHODS[name].loss(KEY, single, LABELS))
+        np.testing.assert_array_equal(
+            METHODS[name].log_probs(half), METHODS[name].log_probs(single)
+        )
 
 
 @switches

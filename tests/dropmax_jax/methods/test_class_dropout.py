@@ -71,6 +71,12 @@ def test_a_dropped_class_has_no_say() -> None:
     assert loss == 0.0
 
 
+def test_infinite_where_the_label_is_not_retained() -> None:
+    retained = jnp.array([[False, True], [False, False], [True, False]])
+    loss = retained_cross_entropy(jnp.zeros((3, 2)), jnp.zeros(3, int), retained)
+    np.testing.assert_array_equal(loss, [np.inf, np.inf, 0.0])
+
+
 def test_dropmax_with_the_same_probability_everywhere_as_its_temperature_goes_to_zero() -> None:
     rho = jnp.log(0.4 / 0.6)
     heads = Heads(jnp.broadcast_to(LOGITS, (2000, 6, 5)), *jnp.full((2, 2000, 6, 5), rho))

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from dropmax_jax import METHODS, Heads, Method, metrics
-from dropmax_jax.methods.mc_dropout import mean_log_probs
+from dropmax_jax.metrics import mean_log_probs
 from experiments import data
 
 STEPS, BATCH = 150, 100

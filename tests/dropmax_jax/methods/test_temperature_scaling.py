@@ -106,5 +106,12 @@ def test_the_most_likely_class_stays() -> None:
 def test_no_examples_or_no_temperature() -> None:
     with pytest.raises(ValueError, match=r"heads.logits must have an example, but has shape"):
         fit_temperature(Heads(jnp.zeros((0, 5))), jnp.zeros(0, jnp.int32))
-    with pytest.raises(ValueError, match="temperature must be positive"):
+    with pytest.raises(ValueError, match="fitted must be positive"):
         scaled_log_probs(Heads(LOGITS[:2]), 0.0)
+
+
+def test_a_class_that_is_ruled_out_counts_nothing() -> None:
+    ruled_out = jnp.full((len(LOGITS), 1), -jnp.inf)
+    heads = Heads(3 * LOGITS), Heads(jnp.concatenate([3 * LOGITS, ruled_out], axis=-1))
+    expected, found = (fit_temperature(each, CALIBRATED) for each in heads)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
