@@ -6,11 +6,10 @@ from pathlib import Path
 
 from benchmarks import checks, machine, recipe
 from experiments import command, data_flags
-from experiments.config import NETWORKS
 
 FLAGS = command.Flags()
 _MODELS = FLAGS.strings("models", ["dropmax"], "methods to train")
-_NETWORKS = FLAGS.strings("networks", list(NETWORKS), "networks to train them with")
+_NETWORKS = FLAGS.strings("networks", list(recipe.NETWORKS), "networks to train them with")
 _STEPS = FLAGS.integer("steps", 100, "to take the mean over, rounded up to whole epochs")
 _DATA = data_flags.define(FLAGS)
 _SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")

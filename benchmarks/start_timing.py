@@ -56,7 +56,7 @@ def measure(data: list[str], num_epochs: int, rounds: int) -> dict[str, Any]:
         rounds: times to ask for help and to start with a warm cache.
 
     Returns:
-        Lists of `Run` as dictionaries: `help`, `cold`, `warm`, `whole`, `all_images`; the last is
+        Lists of `Run` as dictionaries: `help`, `cold`, `warm`, `all_images`; the last is
         empty where not all of MNIST is given.
     """
     with tempfile.TemporaryDirectory() as scratch:

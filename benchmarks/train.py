@@ -10,14 +10,13 @@ from typing import Any
 from benchmarks import checks, machine, recipe, workers
 from benchmarks.peers import PEERS
 from experiments import command, data_flags
-from experiments.config import NETWORKS
 
 FLAGS = command.Flags()
 _PEERS = FLAGS.strings(
     "peers", list(PEERS), "trainers to measure; ours and the products alone always are"
 )
 _MODELS = FLAGS.strings("models", list(recipe.MODELS), "methods to train")
-_NETWORKS = FLAGS.strings("networks", list(NETWORKS), "networks to train them with")
+_NETWORKS = FLAGS.strings("networks", list(recipe.NETWORKS), "networks to train them with")
 _ROUNDS = FLAGS.integer("rounds", 7, "times that each trainer has its turn")
 _SECONDS = FLAGS.positive_float("seconds", 10.0, "of a turn")
 _DATA = data_flags.define(FLAGS)

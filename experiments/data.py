@@ -1,6 +1,6 @@
 """Which data an experiment trains, validates and tests on.
 
-``load`` and ``load_for`` are all that other modules need; each source of images has its own file.
+Each source of images has its own file, which no other module needs.
 """
 
 import hashlib

@@ -49,7 +49,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path
     # A single term is the loss itself.
     for name in terms if len(terms) > 1 else []:
         curve(losses, name, name.replace("_", " "))
-    losses.set(xlabel="epoch", ylabel="training loss (nats)")
+    losses.set(xlabel="epoch", ylabel="training loss")
     losses.grid(alpha=0.3)
     losses.legend(loc="center right")
     curve(errors, "train_error_percent", "training")

@@ -12,9 +12,10 @@ from dropmax_jax import METHODS, concrete_log_mask, dropmax_loss_terms, posterio
 from dropmax_jax.metrics import mean_log_probs
 from experiments import evaluation, training
 from experiments.config import Config
+from experiments.predictions import NUM_SAMPLES
 from experiments.split import Split
 
-NUM_MASKS = 50
+NUM_MASKS = NUM_SAMPLES
 
 
 def make(

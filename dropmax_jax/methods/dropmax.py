@@ -35,7 +35,8 @@ def _loss_terms(
     return dropmax_loss_terms(heads, labels, log_mask)._asdict()
 
 
-def _log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
+def mean_mask_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
+    """`dropmax_log_probs` in the form that a `Method` has."""
     del fitted
     return dropmax_log_probs(heads)
 
@@ -43,7 +44,7 @@ def _log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
 dropmax = Method(
     heads=("logits", "prior_logits", "label_logits"),
     loss=_loss,
-    log_probs=_log_probs,
+    log_probs=mean_mask_log_probs,
     loss_terms=_loss_terms,
     sample_log_probs=sample_dropmax_log_probs,
 )

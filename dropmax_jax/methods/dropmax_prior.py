@@ -11,14 +11,13 @@ References:
     NeurIPS 2018, the row q = p of the table of test errors.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax.concrete import bernoulli_negative_entropy
-from dropmax_jax.dropmax import Heads, dropmax_log_probs, sample_dropmax_log_probs
+from dropmax_jax.dropmax import Heads, sample_dropmax_log_probs
+from dropmax_jax.methods.dropmax import mean_mask_log_probs
 from dropmax_jax.methods.method import Method
 from dropmax_jax.methods.softmax import cross_entropy
 
@@ -83,15 +82,10 @@ def dropmax_prior_loss(
     return terms["cross_entropy"] + terms["prior_negative_entropy"]
 
 
-def _log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
-    del fitted
-    return dropmax_log_probs(heads)
-
-
 dropmax_prior = Method(
     heads=("logits", "prior_logits"),
     loss=dropmax_prior_loss,
-    log_probs=_log_probs,
+    log_probs=mean_mask_log_probs,
     loss_terms=dropmax_prior_loss_terms,
     sample_log_probs=sample_dropmax_log_probs,
 )
