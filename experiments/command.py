@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from absl import flags
 
 from experiments.errors import RunFailedError, UserError
-from experiments.stopping import Stopped
+from experiments.stopping import Stopped, keep_interruptions
 
 _INTERRUPTED = 128 + signal.SIGINT
 _HELP = {"--help", "-help", "-h", "--helpfull"}
@@ -118,6 +118,7 @@ def run(main: Callable[[], None], own: Flags, description: str) -> NoReturn:
         # So that no run ends for a letter that its terminal does not have.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    keep_interruptions()
     code = exit_code(main, own, description, sys.argv)
     processes.leave(code)
     if code == _INTERRUPTED:

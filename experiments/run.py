@@ -353,6 +353,8 @@ class _Trainer:
                 progress.say(warning)
             self._loop(run_steps, request, progress)
         self.save()
+        # Or a signal while it saved would be lost.
+        self._agreed(0, request)
 
     def _loop(
         self,
@@ -379,14 +381,19 @@ class _Trainer:
                 self._end_epoch(progress)
             progress.steps_done(self.step)
             # Last, so that a signal is not left waiting for another call.
-            steps_a_call, signal_number = processes.agree(steps_a_call, request.signal_number)
-            if signal_number is not None:
-                self.save()
-                raise Stopped(
-                    signal_number,
-                    f"stopped at step {self.step} of {self.num_steps}; the state is saved in "
-                    f"{self.savedir}: pass --resume to go on",
-                )
+            steps_a_call = self._agreed(steps_a_call, request)
+
+    def _agreed(self, steps_a_call: int, request: StopRequest) -> int:
+        """How many steps all processes do next; raises `Stopped` if one was asked to stop."""
+        steps_a_call, signal_number = processes.agree(steps_a_call, request.signal_number)
+        if signal_number is None:
+            return steps_a_call
+        self.save()
+        raise Stopped(
+            signal_number,
+            f"stopped at step {self.step} of {self.num_steps}; the state is saved in "
+            f"{self.savedir}: pass --resume to go on",
+        )
 
     def _end_epoch(self, progress: Progress) -> None:
         totals = {

@@ -1,6 +1,8 @@
 """Ctrl-C and SIGTERM as a wish to stop, which a loop looks at between two steps."""
 
 import contextlib
+import gc
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -51,3 +53,22 @@ def stop_request() -> Iterator[StopRequest]:
         yield request
     finally:
         restore()
+
+
+def keep_interruptions() -> None:
+    """Lets Ctrl-C raise `KeyboardInterrupt` even while Python collects garbage.
+
+    JAX takes part in that by a callback, and Python drops what is raised within one.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        callbacks = [getattr(callback, "__code__", None) for callback in gc.callbacks]
+        if frame is None or frame.f_code not in callbacks:
+            raise KeyboardInterrupt
+        again = threading.Timer(0.05, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    signal.signal(signal.SIGINT, handle)

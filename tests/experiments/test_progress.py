@@ -1,3 +1,4 @@
+import gc
 import os
 import pty
 import re
@@ -5,13 +6,14 @@ import signal
 import sys
 import termios
 import threading
+import time
 from typing import TextIO
 
 import pytest
 
 from experiments import progress
 from experiments.progress import Progress
-from experiments.stopping import Stopped, stop_request
+from experiments.stopping import Stopped, keep_interruptions, stop_request
 
 
 class Clock:
@@ -107,6 +109,29 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         assert part in last
     # A resumed run's bar begins where the run was.
     assert re.search(r" 40%\|", text)
+
+
+def test_an_interruption_while_garbage_is_collected_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[str] = []
+
+    def interrupted(phase: str, _: dict[str, int]) -> None:
+        if not sent:
+            sent.append(phase)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(gc, "callbacks", [interrupted])
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        keep_interruptions()
+        with pytest.raises(KeyboardInterrupt):
+            interrupted("start", {})
+            assert sent
+            time.sleep(10)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class TestStopRequest:
