@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from absl import flags
 
+from experiments import processes
 from experiments.errors import RunFailedError, UserError
 from experiments.stopping import Stopped, keep_interruptions
 
@@ -108,9 +109,6 @@ def run(main: Callable[[], None], own: Flags, description: str) -> NoReturn:
         own: the flags it reads.
         description: what `--help` says first.
     """
-    # Here, since it needs the flags above.
-    from experiments import processes
-
     # Where a shell has closed them, there are none.
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from experiments import command, data_flags, processes
+from experiments import command, data_flags, process_flags, processes
 from experiments.config import NETWORKS, PRECISIONS, Config, method_names, read_config
 from experiments.errors import UserError
 
@@ -36,7 +36,7 @@ _MODE = FLAGS.choice(
 _SAVE_EVERY = FLAGS.integer("save_every", 50, "epochs between checkpoints")
 _RESUME = FLAGS.switch("resume", "go on with the run in --savedir")
 _OVERWRITE = FLAGS.switch("overwrite", "replace the run in --savedir")
-_PROCESSES = processes.define_flags(FLAGS)
+_PROCESSES = process_flags.define(FLAGS)
 
 # The flags that decide on each value of a configuration; where none of them is given, a run that
 # is resumed or tested keeps its own value.
@@ -66,7 +66,7 @@ def main() -> None:
     savedir = command.path("savedir", default if _SAVEDIR.value is None else _SAVEDIR.value)
     config = _config(_kept_values(savedir) if resume or tests else {})
     command.use_compilation_cache()
-    with processes.joined(_PROCESSES):
+    with processes.joined(*_PROCESSES.values()):
         _run(config, savedir, tests, resume, overwrite)
 
 

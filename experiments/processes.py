@@ -20,7 +20,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from experiments.command import Flags
 from experiments.errors import RunFailedError, UserError
 
 T = TypeVar("T")
@@ -38,38 +37,12 @@ _LOST = "another process of the run has ended or cannot be reached"
 _AGAIN = "what was saved is kept: start all processes again, with --resume, to go on"
 
 
-class ProcessFlags(NamedTuple):
-    """Holders of the flags; see `Flags`."""
-
-    coordinator_address: Any
-    num_processes: Any
-    process_id: Any
-
-
 class Place(NamedTuple):
     """What `jax.distributed.initialize` is to be told: nothing where JAX finds it out."""
 
     coordinator_address: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
-
-
-def define_flags(own: Flags) -> ProcessFlags:
-    """Defines `--coordinator_address`, `--num_processes` and `--process_id`."""
-    return ProcessFlags(
-        own.string(
-            "coordinator_address",
-            None,
-            "host:port at which process 0 waits for the others of one run",
-        ),
-        own.integer(
-            "num_processes",
-            None,
-            "processes of the run; 1 to train alone where SLURM, Kubernetes or a TPU slice tell of "
-            "more",
-        ),
-        own.integer("process_id", None, "which of them this is, from 0 on", smallest=0),
-    )
 
 
 def place(
@@ -155,7 +128,9 @@ def _hosts_by_metadata(environment: Mapping[str, str]) -> str | None:
 
 
 @contextlib.contextmanager
-def joined(flags: ProcessFlags) -> Iterator[None]:
+def joined(
+    coordinator_address: str | None, num_processes: int | None, process_id: int | None
+) -> Iterator[None]:
     """Joins the other processes of the run, if there are any.
 
     Within, what all but process 0 print is dropped, and an error that says that a process is gone
@@ -164,8 +139,7 @@ def joined(flags: ProcessFlags) -> Iterator[None]:
     Raises:
         UserError: the flags do not go together, or the processes cannot meet.
     """
-    address, number, process = (holder.value for holder in flags)
-    where = place(address, number, process, os.environ)
+    where = place(coordinator_address, num_processes, process_id, os.environ)
     if where is None:
         yield
         return

@@ -11,7 +11,6 @@ from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
 from dropmax_jax.dropmax import Heads, dropmax_logits, head_arrays
-from dropmax_jax.methods._fraction import fraction
 from dropmax_jax.methods.method import Method
 from dropmax_jax.methods.softmax import cross_entropy, softmax_log_probs
 
@@ -49,7 +48,7 @@ def sample_retained_classes(
     _checks.random_key(key)
     (logits,) = _checks.promote(_checks.class_array("logits", logits))
     is_target = _checks.target_mask(labels, logits.shape, "logits")
-    probability = fraction("retain_probability", retain_probability, logits.dtype)
+    probability = _checks.fraction("retain_probability", retain_probability, logits.dtype)
     return jax.random.bernoulli(key, probability, logits.shape) | is_target
 
 

@@ -14,7 +14,6 @@ from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
 from dropmax_jax.dropmax import Heads, head_arrays
-from dropmax_jax.methods._fraction import fraction
 from dropmax_jax.methods.class_dropout import retained_cross_entropy
 from dropmax_jax.methods.method import Method
 from dropmax_jax.methods.softmax import softmax_log_probs
@@ -54,7 +53,7 @@ def sample_class_subset(
     _checks.random_key(key)
     (logits,) = _checks.promote(_checks.class_array("logits", logits))
     is_target = _checks.target_mask(labels, logits.shape, "logits")
-    share = fraction("sampled_fraction", sampled_fraction, logits.dtype)
+    share = _checks.fraction("sampled_fraction", sampled_fraction, logits.dtype)
     num_sampled = jnp.maximum(jnp.round(share * logits.shape[-1]), 2.0)
 
     places = jnp.broadcast_to(jnp.arange(logits.shape[-1], dtype=jnp.int32), logits.shape)

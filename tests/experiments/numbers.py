@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from dropmax_jax.networks import NETWORKS
-from experiments import command, data, evaluation, processes, training
+from experiments import command, data, evaluation, process_flags, processes, training
 from experiments.config import Config
 from experiments.split import Split
 from tests.experiments import tiny
@@ -52,9 +52,9 @@ def counts(num_train: int = NUM_TRAIN) -> dict[str, Any]:
 def main() -> None:
     folder, *arguments = sys.argv[1:]
     own = command.Flags()
-    process_flags = processes.define_flags(own)
+    flags = process_flags.define(own)
     own.values(["numbers", *arguments])
-    with processes.joined(process_flags):
+    with processes.joined(*flags.values()):
         print_numbers(folder)
         sys.stdout.flush()
 
