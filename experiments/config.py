@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -105,9 +106,11 @@ def read_config(file: Path) -> Config:
         raise UserError(f"{file} is not the configuration of a run: {error}") from error
 
 
-def _is_text(value: Any) -> bool:
-    # Of which a path can be made.
-    return value is None or (isinstance(value, str) and value.isprintable())
+def _is_path(value: Any) -> bool:
+    try:
+        return value is None or (isinstance(value, str) and b"\0" not in os.fsencode(value))
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_positive_integer(value: Any) -> bool:
@@ -123,8 +126,8 @@ _POSSIBLE: dict[str, Callable[[Any], bool]] = {
     "model": lambda value: value in method_names(),
     "network": lambda value: value in NETWORKS,
     "dataset": lambda value: value in DATASETS,
-    "mnist_path": _is_text,
-    "data_dir": _is_text,
+    "mnist_path": _is_path,
+    "data_dir": _is_path,
     "train_per_class": lambda value: value is None or _is_positive_integer(value),
     "batch_size": _is_positive_integer,
     "num_epochs": _is_positive_integer,
