@@ -517,7 +517,7 @@ class TestFinishedRun:
         assert f"run/{name} is no folder of a run" in message
 
     @pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl"])
-    @pytest.mark.parametrize("content", ["", "[]", "{}", "5", "\0"])
+    @pytest.mark.parametrize("content", ["", "{}"])
     def test_with_a_damaged_file_is_tested_again(
         self, run: Path, name: str, content: str, capfd: pytest.CaptureFixture[str]
     ) -> None:
