@@ -65,7 +65,7 @@ def main() -> None:
         print(loss_report.in_words(record, max_bytes), flush=True)
         results["loss"].append(record)
         accelerator_report.write(results, savedir)
-    print(f"\n{(savedir / 'accelerator.md').read_text(encoding='utf-8')}\nfiles: {savedir}")
+    command.print_report(savedir / "accelerator.md")
 
 
 if __name__ == "__main__":

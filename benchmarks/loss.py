@@ -49,7 +49,7 @@ def main() -> None:
             "records": records,
         }
         loss_report.write(results, savedir)
-    print(f"\n{(savedir / 'loss.md').read_text(encoding='utf-8')}\nfiles: {savedir}")
+    command.print_report(savedir / "loss.md")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def main() -> None:
             "records": records,
         }
         predict_report.write(results, savedir)
-    print(f"\n{(savedir / 'predict.md').read_text(encoding='utf-8')}\nfiles: {savedir}")
+    command.print_report(savedir / "predict.md")
 
 
 def measure(

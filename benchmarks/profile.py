@@ -36,7 +36,7 @@ def main() -> None:
         ]
     results = {"machine": found, "records": records}
     profile_report.write(results, savedir)
-    print(f"\n{(savedir / 'profile.md').read_text(encoding='utf-8')}\nfiles: {savedir}")
+    command.print_report(savedir / "profile.md")
 
 
 if __name__ == "__main__":

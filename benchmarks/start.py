@@ -33,7 +33,7 @@ def main() -> None:
         **start_timing.measure(data, _NUM_EPOCHS.value, _ROUNDS.value),
     }
     start_report.write(results, savedir)
-    print(f"\n{(savedir / 'start.md').read_text(encoding='utf-8')}\nfiles: {savedir}")
+    command.print_report(savedir / "start.md")
 
 
 if __name__ == "__main__":

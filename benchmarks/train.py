@@ -47,7 +47,7 @@ def main() -> None:
             "records": records,
         }
         train_report.write(results, savedir)
-    print(f"\n{(savedir / 'train.md').read_text(encoding='utf-8')}\nfiles: {savedir}")
+    command.print_report(savedir / "train.md")
 
 
 def measure(

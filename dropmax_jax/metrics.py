@@ -265,7 +265,12 @@ def mean_log_probs(sampled_log_probs: ArrayLike) -> jax.Array:
         Gal and Ghahramani, `Dropout as a Bayesian Approximation: Representing Model Uncertainty in
         Deep Learning <https://arxiv.org/abs/1506.02142>`_, ICML 2016, section 4.
     """
-    array = _sampled(sampled_log_probs)
+    (array,) = _checks.promote(_checks.class_array("sampled_log_probs", sampled_log_probs))
+    if array.ndim < 2 or array.shape[0] == 0:
+        raise ValueError(
+            "sampled_log_probs must have shape [S, ..., K] with at least one sample, "
+            f"but has shape {array.shape}"
+        )
     return jax.nn.logsumexp(array, axis=0) - math.log(array.shape[0])
 
 
@@ -296,21 +301,11 @@ def mutual_information(sampled_log_probs: ArrayLike) -> jax.Array:
         Houlsby et al., `Bayesian Active Learning for Classification and Preference Learning
         <https://arxiv.org/abs/1112.5745>`_, 2011, equation 2.
     """
-    array = _sampled(sampled_log_probs)
-    mean = mean_log_probs(array)
-    information = predictive_entropy(mean) - jnp.mean(predictive_entropy(array), axis=0)
+    mean = mean_log_probs(sampled_log_probs)
+    mean_entropy = jnp.mean(predictive_entropy(sampled_log_probs), axis=0)
+    information = predictive_entropy(mean) - mean_entropy
     # Negative only by rounding.
     return jnp.maximum(information, 0.0)
-
-
-def _sampled(sampled_log_probs: ArrayLike) -> jax.Array:
-    array = _checks.class_array("sampled_log_probs", sampled_log_probs)
-    if array.ndim < 2 or array.shape[0] == 0:
-        raise ValueError(
-            "sampled_log_probs must have shape [S, ..., K] with at least one sample, "
-            f"but has shape {array.shape}"
-        )
-    return _checks.promote(array)[0]
 
 
 def auroc(scores: ArrayLike, is_positive: ArrayLike) -> jax.Array:

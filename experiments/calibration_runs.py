@@ -48,7 +48,7 @@ def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Pat
         for model in predictions.PREDICTORS
     }
     for (name, model), own in configs.items():
-        run.check(own, made[name], savedir / name / model, resume=True)
+        run.check_missing(own, made[name], savedir / name / model)
     measured: dict[str, dict[str, Measurement]] = {}
     with locked_folder(savedir):
         for name, images in made.items():

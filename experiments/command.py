@@ -189,6 +189,11 @@ def path(flag: str, value: str) -> Path:
     return Path(os.path.expanduser(value))
 
 
+def print_report(file: Path) -> None:
+    """Shows what a command wrote, and where."""
+    print(f"\n{file.read_text(encoding='utf-8')}\nfiles: {file.parent}")
+
+
 def use_compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX is told of another place."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dropmax_jax"

@@ -146,12 +146,10 @@ _POSSIBLE: dict[str, Callable[[Any], bool]] = {
 def differences(one: Config, other: Config) -> list[str]:
     """Names and values of what decides on numbers and is not the same in both."""
     here, there = one.deciding(), other.deciding()
-    are_data_others = here.pop("data_fingerprint") != there.pop("data_fingerprint")
     return [
-        *(
-            f"{name} is {here[name]}, not {there[name]}"
-            for name in here
-            if here[name] != there[name]
-        ),
-        *(["data are not the same"] if are_data_others else []),
+        "data are not the same"
+        if name == "data_fingerprint"
+        else f"{name} is {here[name]}, not {there[name]}"
+        for name in here
+        if here[name] != there[name]
     ]

@@ -52,7 +52,7 @@ def train(
         The content of `summary.json`.
 
     Raises:
-        UserError: the configuration, the data and the folder do not go together; see `check`.
+        UserError: the configuration, the data and the folder do not go together.
         Stopped: a signal asked to stop; the state is saved.
         RunFailedError: the loss is not finite, and the state is saved for inspection; or a file
             cannot be written, and those before it are kept.
@@ -201,12 +201,10 @@ def _check_sizes(config: Config, data: Dataset) -> None:
         )
 
 
-def check(config: Config, data: Dataset, savedir: Path, *, resume: bool = False) -> None:
-    """Raises `UserError` if a run cannot be made in a folder, or gone on with: before it is."""
+def check_missing(config: Config, data: Dataset, savedir: Path) -> None:
+    """Raises `UserError` if `train_missing` could not make a run in a folder, or go on with it."""
     _check_sizes(config, data)
-    check_folder(savedir, resume, overwrite=False)
-    if resume and (savedir / "config.json").exists():
-        _check_same_config(config, savedir)
+    _check_folder_for(config, savedir, resume=True, overwrite=False)
 
 
 def check_folder(savedir: Path, resume: bool, overwrite: bool) -> None:
@@ -239,10 +237,15 @@ def check_folder(savedir: Path, resume: bool, overwrite: bool) -> None:
             )
 
 
-def _prepare_folder(config: Config, savedir: Path, resume: bool, overwrite: bool) -> None:
+def _check_folder_for(config: Config, savedir: Path, resume: bool, overwrite: bool) -> None:
     check_folder(savedir, resume, overwrite)
     if resume and (savedir / "config.json").exists():
         _check_same_config(config, savedir)
+
+
+def _prepare_folder(config: Config, savedir: Path, resume: bool, overwrite: bool) -> None:
+    _check_folder_for(config, savedir, resume, overwrite)
+    if resume and (savedir / "config.json").exists():
         return
     if overwrite:
         _remove_run(savedir)

@@ -73,7 +73,7 @@ def main() -> None:
         table_rows.write(rows, savedir)
     if failures:
         raise RunFailedError(f"{len(failures)} rows failed, the first: {failures[0]}")
-    print(f"\n{(savedir / 'table.md').read_text(encoding='utf-8')}\nfiles: {savedir}")
+    command.print_report(savedir / "table.md")
 
 
 def _load(size: str) -> tuple[Config, "Dataset"]:

@@ -74,7 +74,7 @@ def make_row(config: Config, dataset: Dataset, folder: Path) -> Row:
 def check(config: Config, dataset: Dataset, folder: Path) -> None:
     """Raises `UserError` if one of the runs of `make_row` cannot be made, or gone on with."""
     for tried, own_folder in _runs(config, folder):
-        run.check(tried, dataset, own_folder, resume=True)
+        run.check_missing(tried, dataset, own_folder)
 
 
 def _runs(config: Config, folder: Path) -> Iterator[tuple[Config, Path]]:

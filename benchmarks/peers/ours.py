@@ -15,8 +15,6 @@ from experiments.config import Config
 from experiments.predictions import NUM_SAMPLES
 from experiments.split import Split
 
-NUM_MASKS = NUM_SAMPLES
-
 
 def make(
     model: str,
@@ -118,7 +116,7 @@ def monte_carlo_predictor(
     model: str, network: str, params: Params, images: np.ndarray, batch_size: int
 ) -> Callable[[], np.ndarray]:
     """A `predictor` that averages over masks."""
-    return predictor(model, network, params, images, batch_size, num_masks=NUM_MASKS)
+    return predictor(model, network, params, images, batch_size, num_masks=NUM_SAMPLES)
 
 
 def _task(model: str, network: str, num_train: int, num_seeds: int = 1) -> training.Task:

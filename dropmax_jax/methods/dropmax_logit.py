@@ -71,8 +71,8 @@ def dropmax_logit_loss_terms(
     log_mask = sample_log_mask(key, posterior_logits(heads), temperature)
     terms = dropmax_loss_terms(heads, labels, log_mask)
     is_target = _checks.target_mask(labels, log_mask.shape, "logits")
-    (logits,) = head_arrays(heads, "logits")
-    masked = logits.astype(log_mask.dtype) * jnp.exp(jnp.where(is_target, 0.0, log_mask))
+    logits, *_ = head_arrays(heads, *Heads._fields)
+    masked = logits * jnp.exp(jnp.where(is_target, 0.0, log_mask))
     return terms._replace(cross_entropy=cross_entropy(masked, labels))._asdict()
 
 
