@@ -121,7 +121,8 @@ def seeds_predict(task: Task, num_samples: int = 0) -> Callable[..., Heads]:
         if not num_samples:
             return one_pass(None)
         keys = jax.vmap(lambda sample: jax.random.fold_in(stream, sample))(jnp.arange(num_samples))
-        return lax.map(lambda key: one_pass(example_keys(key, first, len(images))), keys)
+        places = first + jnp.arange(len(images))
+        return lax.map(lambda key: one_pass(example_keys(key, places)), keys)
 
     def one_seed(params: Any, seed: Array, first: Array, batches: Array) -> Heads:
         stream = seed_keys(seed).evaluation

@@ -182,8 +182,8 @@ def result_line(summary: dict[str, Any]) -> str:
 
 
 def _check_sizes(config: Config, data: Dataset) -> None:
-    """Raises `UserError` if batches, data and devices do not go together."""
-    num_train, num_devices = len(data.train.labels), jax.device_count()
+    """Raises `UserError` if batches and data do not go together."""
+    num_train = len(data.train.labels)
     if config.batch_size > num_train:
         raise UserError(
             f"--batch_size={config.batch_size} is larger than the training set of {num_train} "
@@ -193,11 +193,6 @@ def _check_sizes(config: Config, data: Dataset) -> None:
         raise UserError(
             f"--num_epochs={config.num_epochs} is too large: there can be {training.NO_STEP:,} "
             "steps at most"
-        )
-    if config.batch_size % num_devices:
-        raise UserError(
-            f"--batch_size={config.batch_size} is not divisible by the {num_devices} devices: "
-            f"pass a multiple of {num_devices}"
         )
 
 

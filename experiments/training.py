@@ -133,9 +133,9 @@ def seed_keys(seed: Array | int) -> SeedKeys:
     return SeedKeys(*(jax.random.fold_in(key, stream) for stream in range(4)))
 
 
-def example_keys(key: Array, first: Array | int, count: int) -> Array:
-    """One key for each of `count` examples, by place in the global batch, from `first` on."""
-    return jax.vmap(lambda place: jax.random.fold_in(key, place))(first + jnp.arange(count))
+def example_keys(key: Array, places: Array) -> Array:
+    """A key for each example, by its place in the global batch."""
+    return jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
 
 
 def initial_state(task: Task, seed: Array) -> TrainState:
@@ -192,10 +192,14 @@ def train_steps(
 
 
 def _share_of_batch(rows: Array, images: Array, labels: Array) -> tuple[Array, Array]:
-    """This device's part of the batch of those rows; each device holds a share of the data."""
+    """This device's part of the batch of those rows; each device holds a share of the data.
+
+    If the devices do not divide the batch, its first examples are repeated at its end.
+    """
     num_devices = lax.axis_size(DEVICES)
     if num_devices == 1:
         return images[rows], labels[rows]
+    rows = rows[jnp.arange(-(-len(rows) // num_devices) * num_devices) % len(rows)]
     local = rows - lax.axis_index(DEVICES) * len(images)
     is_here = (local >= 0) & (local < len(images))
 
@@ -210,10 +214,12 @@ def _share_of_batch(rows: Array, images: Array, labels: Array) -> tuple[Array, A
 def train_step(
     task: Task, state: TrainState, key: Array, index: Array, images: Array, labels: Array
 ) -> TrainState:
-    """One optimiser step on this device's share of a batch."""
-    first = lax.axis_index(DEVICES) * len(labels)
-    keys = jax.vmap(jax.random.split)(example_keys(key, first, len(labels)))
+    """One optimiser step on this device's share of a batch, as `_share_of_batch` gives it."""
+    places = lax.axis_index(DEVICES) * len(labels) + jnp.arange(len(labels))
+    # A repeated example has the key of the first one too: it is finite if that one is.
+    keys = jax.vmap(jax.random.split)(example_keys(key, places % task.batch_size))
     dropout_keys, mask_keys = keys[:, 0], keys[:, 1]
+    is_repeated = places >= task.batch_size
 
     def loss(params: Any) -> tuple[Array, dict[str, Array]]:
         heads: Any = task.network.apply(params, to_pixels(images), dropout_keys)
@@ -222,14 +228,14 @@ def train_step(
             return task.method.terms(key, heads, label, **task.settings)
 
         named = jax.vmap(terms)(mask_keys, heads, labels)
-        losses = sum(named.values())
         errors = jnp.argmax(task.method.log_probs(heads), -1) != labels
-        sums = {name: jnp.sum(value) for name, value in {**named, "errors": errors}.items()}
-        return jnp.mean(losses), {**sums, "loss": jnp.sum(losses)}
+        named = {**named, "loss": sum(named.values()), "errors": errors}
+        sums = {name: jnp.sum(value, where=~is_repeated) for name, value in named.items()}
+        return sums["loss"] / task.batch_size, sums
 
     gradient, sums = jax.grad(loss, has_aux=True)(state.params)
     if lax.axis_size(DEVICES) > 1:  # With one, XLA would still copy the gradient.
-        gradient, sums = lax.pmean(gradient, DEVICES), lax.psum(sums, DEVICES)
+        gradient, sums = lax.psum((gradient, sums), DEVICES)
     updates, opt_state = task.optimizer.update(gradient, state.opt_state, state.params)
     is_bad = ~jnp.isfinite(sums["loss"])
     return TrainState(

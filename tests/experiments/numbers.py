@@ -17,14 +17,19 @@ from experiments.split import Split
 from tests.experiments import tiny
 from tests.experiments.runner import ROOT, environment, outcomes, start_processes
 
-# No number of devices but one divides it: the last share is filled up.
-NUM_TRAIN = 203
+# Of 2, 3, 4, 7 and 8 devices only 2 divide it: the last one's share of the images is filled up.
+NUM_TRAIN = 202
+# Neither 3, 4, 7 nor 8 devices divide it: the last devices' shares of a batch are filled up.
+BATCH_SIZE = 10
+# Batches to count examples in; 5 are fewer than 8 devices.
+COUNTED = (5, 10)
 SEEDS = (3, 4)
 
 
 def first_epoch(model: str, network: str, images: Split) -> dict[str, Any]:
     """Sums over the first epoch, and predictions after it."""
-    task = training.make_task(Config(model, network=network, batch_size=8, num_epochs=3), NUM_TRAIN)
+    config = Config(model, network=network, batch_size=BATCH_SIZE, num_epochs=3)
+    task = training.make_task(config, NUM_TRAIN)
     steps = tiny.Steps(task, Split(*(array[:NUM_TRAIN] for array in images)), SEEDS)
     first_step = steps(1).totals
     totals = steps(task.steps_per_epoch).totals
@@ -38,9 +43,9 @@ def first_epoch(model: str, network: str, images: Split) -> dict[str, Any]:
     }
 
 
-def counts(num_train: int = NUM_TRAIN) -> dict[str, Any]:
+def counts(batch_size: int) -> dict[str, Any]:
     """How often each example was seen in each of two epochs, and by a wrong label."""
-    steps = tiny.Steps(tiny.counting_task(num_train, 8), tiny.numbered(num_train))
+    steps = tiny.Steps(tiny.counting_task(NUM_TRAIN, batch_size), tiny.numbered(NUM_TRAIN))
     first, both = steps.epochs(2)
     return {
         "first": tiny.seen(first).tolist(),
@@ -69,8 +74,8 @@ def print_numbers(folder: str) -> None:
     }
     if jax.process_count() == 1:
         numbers["mc_dropout"] = first_epoch("mc_dropout", "tiny", images)
-        numbers["counts"] = counts()
-    if jax.device_count() == jax.local_device_count() == 2:
+        numbers["counts"] = {size: counts(size) for size in COUNTED}
+    if jax.device_count() == jax.local_device_count() == 3:
         numbers["lenet"] = first_epoch("dropmax", "lenet", images)
     print(json.dumps(numbers))
 

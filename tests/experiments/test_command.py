@@ -237,14 +237,6 @@ class TestData:
         message = refused(f"--mnist_path={mnist_folder}", "--train_per_class=2", "--batch_size=21")
         assert "--batch_size=21 is larger than the training set of 20 images" in message
 
-    def test_a_batch_that_devices_cannot_share(
-        self, refused: Callable[..., str], mnist_folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(jax, "device_count", lambda: 4)
-        message = refused(f"--mnist_path={mnist_folder}", "--train_per_class=2", "--batch_size=10")
-        assert "--batch_size=10 is not divisible by the 4 devices" in message
-        assert "multiple of 4" in message
-
     def test_more_steps_than_int32_counts(
         self, refused: Callable[..., str], mnist_folder: Path
     ) -> None:

@@ -147,22 +147,6 @@ def test_a_folder_of_another_run_is_told_before_any_training(
     assert not trained
 
 
-def test_batches_fit_the_devices(
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    trained: list[Path],
-    mnist_folder: Path,
-    tmp_path: Path,
-) -> None:
-    monkeypatch.setattr("jax.device_count", lambda: 8)
-    flags = "--models=softmax", "--batch_size=100"
-    code, _, stderr = run_table(capfd, mnist_folder, tmp_path, *flags)
-    assert code == 2
-    assert "--batch_size=100 is not divisible by the 8 devices" in stderr
-    assert not trained
-    assert run_table(capfd, mnist_folder, tmp_path, *flags, "--batch_size=40")[0] == 0
-
-
 def test_a_full_disk_is_told_in_a_line(
     capfd: pytest.CaptureFixture[str],
     trained: list[Path],

@@ -19,6 +19,12 @@ from tests.experiments.numbers import flat, on_devices
 from tests.experiments.tiny import Steps, largest_difference, seen
 
 
+# One that divides the batches of 10, others that do not, and more devices than examples.
+DEVICE_COUNTS = pytest.mark.parametrize(
+    "devices", [3, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 7, 8))]
+)
+
+
 def some(split: Split, count: int) -> Split:
     return Split(split.images[:count], split.labels[:count])
 
@@ -67,17 +73,21 @@ class TestExamples:
             assert seen(halfway(17)).sum() == 68
             assert seen(state).tolist() == [2] * 40
 
-    @pytest.mark.parametrize("devices", [2, 4, 8])
-    def test_are_the_same_on_any_number_of_devices(self, devices: int, mnist_folder: Path) -> None:
-        counts = on_devices(devices, mnist_folder)["counts"]
-        assert counts == numbers.counts()
+    @DEVICE_COUNTS
+    @pytest.mark.parametrize("batch_size", numbers.COUNTED)
+    def test_are_the_same_on_any_number_of_devices(
+        self, devices: int, batch_size: int, mnist_folder: Path
+    ) -> None:
+        """No device, and no example that fills up a batch, changes which examples count."""
+        counts = on_devices(devices, mnist_folder)["counts"][str(batch_size)]
+        assert counts == numbers.counts(batch_size)
         assert set(counts["first"]) == {0, 1}
         assert sum(counts["first"]) == 200
         assert counts["mismatches"] == 0
 
 
 class TestDevices:
-    @pytest.mark.parametrize("devices", [2, 4, 8])
+    @DEVICE_COUNTS
     @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
     @pytest.mark.parametrize("what", ["first step", "first epoch"])
     def test_give_the_same_losses_and_terms(
@@ -91,14 +101,14 @@ class TestDevices:
     def test_give_the_same_with_lenet(self, mnist_folder: Path) -> None:
         images = data.load(mnist_path=mnist_folder, train_per_class=30).train
         wanted = numbers.first_epoch("dropmax", "lenet", images)
-        found = on_devices(2, mnist_folder)["lenet"]
+        found = on_devices(3, mnist_folder)["lenet"]
         for name in ("first step", "first epoch"):
             np.testing.assert_allclose(flat(found[name]), flat(wanted[name]), rtol=1e-4)
 
-    def test_errors_are_whole_numbers_of_examples(self, mnist_folder: Path) -> None:
-        for devices in (1, 8):
-            errors = on_devices(devices, mnist_folder)["dropmax"]["first step"]["errors"]
-            assert all(0 < error <= 8 and error == int(error) for error in errors)
+    @DEVICE_COUNTS
+    def test_errors_are_whole_numbers_of_examples(self, devices: int, mnist_folder: Path) -> None:
+        errors = on_devices(devices, mnist_folder)["dropmax"]["first step"]["errors"]
+        assert all(0 < error <= numbers.BATCH_SIZE and error == int(error) for error in errors)
 
 
 @pytest.mark.usefixtures("_tiny")
@@ -139,8 +149,8 @@ class TestSeeds:
 class TestNoise:
     def test_keys_belong_to_places_in_the_global_batch(self) -> None:
         key = jax.random.key(7)
-        whole = jax.random.key_data(training.example_keys(key, 0, 8))
-        parts = [training.example_keys(key, first, 4) for first in (0, 4)]
+        whole = jax.random.key_data(training.example_keys(key, jnp.arange(8)))
+        parts = [training.example_keys(key, first + jnp.arange(4)) for first in (0, 4)]
         np.testing.assert_array_equal(whole, np.concatenate(list(map(jax.random.key_data, parts))))
         assert len({tuple(row) for row in whole.tolist()}) == 8
 
