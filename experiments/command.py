@@ -102,7 +102,8 @@ def per_class(value: str) -> int | None:
 def run(main: Callable[[], None], own: Flags, description: str) -> NoReturn:
     """Parses the flags, runs a command and exits.
 
-    Exit codes: 0 success, 1 a run that failed, 2 a mistake of the user's, 130 Ctrl-C, 143 SIGTERM.
+    Exit codes: 0 success, 1 a run that failed, 2 a mistake of the user's, 128 + n a signal n that
+    stopped it, such as 130 for Ctrl-C.
 
     Args:
         main: the command.

@@ -1,12 +1,17 @@
-"""Ctrl-C and SIGTERM as a wish to stop, which a loop looks at between two steps."""
+"""Signals as a wish to stop, which a loop looks at between two steps."""
 
 import contextlib
 import gc
 import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
 from types import FrameType
+
+_ENDING = ("SIGINT", "SIGTERM")
+# A dropped connection, and what batch systems send before a time limit; Windows lacks them.
+_WARNING = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 
 
 class Stopped(Exception):  # noqa: N818 - what was asked for is no error
@@ -25,34 +30,52 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Turns the first SIGINT or SIGTERM into a request; the second acts as it always does.
+    """Turns a signal into a request.
 
-    A signal that the process ignores, such as SIGINT in the background of a script, stays ignored.
+    The second SIGINT or SIGTERM acts as it always does. SIGHUP and the warnings of batch systems
+    may come again and again, while the state is saved too. A signal that the process ignores, such
+    as SIGINT in the background of a script or SIGHUP under nohup, stays ignored; a warning that
+    has a handler already keeps it.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {
-        number: handler
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
-    }
+    before = {number: signal.getsignal(number) for number in _numbers(_ENDING + _WARNING)}
+    ending = [number for number in _numbers(_ENDING) if before[number] is not signal.SIG_IGN]
+    warning = [number for number in _numbers(_WARNING) if before[number] is signal.SIG_DFL]
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def restore(numbers: list[signal.Signals]) -> None:
+        for number in numbers:
+            signal.signal(number, before[number])
 
     def handle(number: int, _: FrameType | None) -> None:
         request.signal_number = number
-        restore()
+        if number in ending:
+            restore(ending)
+        elif number == getattr(signal, "SIGHUP", None):
+            _leave_terminal()
 
-    for number in before:
+    for number in ending + warning:
         signal.signal(number, handle)
     try:
         yield request
     finally:
-        restore()
+        restore(ending + warning)
+
+
+def _numbers(names: tuple[str, ...]) -> list[signal.Signals]:
+    return [signal.Signals[name] for name in names if name in signal.Signals.__members__]
+
+
+def _leave_terminal() -> None:
+    """Sends what is printed nowhere if it went to a terminal, for a write to a lost one fails."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        with contextlib.suppress(OSError):  # It may be closed.
+            if stat.S_ISCHR(os.fstat(output).st_mode):
+                os.dup2(nowhere, output)
+    os.close(nowhere)
 
 
 def keep_interruptions() -> None:

@@ -3,10 +3,12 @@ import os
 import pty
 import re
 import signal
+import subprocess
 import sys
 import termios
 import threading
 import time
+from pathlib import Path
 from typing import TextIO
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from experiments import progress
 from experiments.progress import Progress
 from experiments.stopping import Stopped, keep_interruptions, stop_request
+from tests.experiments.runner import ROOT
 
 
 class Clock:
@@ -134,6 +137,9 @@ def test_an_interruption_while_garbage_is_collected_is_kept(
         signal.signal(signal.SIGINT, before)
 
 
+WARNINGS = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
+
+
 class TestStopRequest:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_first_signal_is_a_wish_and_handlers_come_back(self, number: signal.Signals) -> None:
@@ -152,15 +158,62 @@ class TestStopRequest:
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
 
-    def test_an_ignored_signal_stays_ignored(self) -> None:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    @pytest.mark.parametrize("number", [signal.SIGINT, *WARNINGS])
+    def test_an_ignored_signal_stays_ignored(self, number: signal.Signals) -> None:
+        before = signal.signal(number, signal.SIG_IGN)
         try:
             with stop_request() as request:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
                 assert request.signal_number is None
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            assert signal.getsignal(number) is signal.SIG_IGN
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(number, before)
+
+    @pytest.mark.parametrize("number", WARNINGS)
+    def test_a_warning_may_come_again_and_be_followed_by_sigterm(
+        self, number: signal.Signals
+    ) -> None:
+        assert signal.getsignal(number) is signal.SIG_DFL
+        with stop_request() as request:
+            signal.raise_signal(number)
+            assert request.signal_number == number
+            signal.raise_signal(number)
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(number) is signal.SIG_DFL
+        assert Stopped(number, "").exit_code == 128 + number
+
+    def test_a_warning_that_has_a_handler_keeps_it(self) -> None:
+        caught: list[int] = []
+        before = signal.signal(signal.SIGUSR1, lambda number, _: caught.append(number))
+        try:
+            with stop_request() as request:
+                signal.raise_signal(signal.SIGUSR1)
+            assert (caught, request.signal_number) == ([signal.SIGUSR1], None)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    def test_a_lost_terminal_ends_no_process_that_still_prints(self, tmp_path: Path) -> None:
+        """The outer process has the other end of the inner one's terminal, and closes it."""
+        inner = (
+            "import sys, time; from experiments.stopping import stop_request\n"
+            "with stop_request() as request:\n"
+            "    print('ready', flush=True)\n"
+            "    while request.signal_number is None: time.sleep(0.01)\n"
+            "    print('a line', flush=True)\n"
+            "    print('a line', file=sys.stderr, flush=True)\n"
+            "sys.exit(128 + request.signal_number)\n"
+        )
+        outer = (
+            "import os, pty, sys\n"
+            "process, terminal = pty.fork()\n"
+            "if process == 0: os.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])\n"
+            "while b'ready' not in os.read(terminal, 1000): pass\n"
+            "os.close(terminal)\n"
+            "print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))\n"
+        )
+        command = [sys.executable, "-c", outer, inner]
+        printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert (printed.stdout, printed.stderr) == ("129\n", "")
 
     def test_handlers_come_back_after_an_error(self) -> None:
         before = signal.getsignal(signal.SIGINT)

@@ -18,7 +18,6 @@ from tests.experiments import numbers, tiny
 from tests.experiments.numbers import flat, on_devices
 from tests.experiments.tiny import Steps, largest_difference, seen
 
-
 # One that divides the batches of 10, others that do not, and more devices than examples.
 DEVICE_COUNTS = pytest.mark.parametrize(
     "devices", [3, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 7, 8))]
