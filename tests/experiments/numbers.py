@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 from dropmax_jax.networks import NETWORKS
 from experiments import command, data, evaluation, process_flags, processes, training
@@ -24,6 +25,10 @@ BATCH_SIZE = 10
 # Batches to count examples in; 5 are fewer than 8 devices.
 COUNTED = (5, 10)
 SEEDS = (3, 4)
+# 2 divide the batches; 8 are more than the smallest has examples.
+DEVICE_COUNTS = pytest.mark.parametrize(
+    "devices", [3, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 7, 8))]
+)
 
 
 def first_epoch(model: str, network: str, images: Split) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from experiments.config import Config
 from experiments.data import Dataset
 from experiments.split import Split
 from experiments.training import Task
-from tests.experiments import tiny
+from tests.experiments import numbers, tiny
 from tests.experiments.numbers import flat, on_devices
 
 pytestmark = pytest.mark.usefixtures("_tiny")
@@ -113,7 +113,7 @@ class TestPredictor:
         assert np.all(difference < 6 * error + 1e-6)
         assert np.all(error > 0)
 
-    @pytest.mark.parametrize("devices", [2, 4, 8])
+    @numbers.DEVICE_COUNTS
     @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
     def test_gives_the_same_on_any_number_of_devices(
         self, devices: int, model: str, mnist_folder: Path

@@ -18,11 +18,6 @@ from tests.experiments import numbers, tiny
 from tests.experiments.numbers import flat, on_devices
 from tests.experiments.tiny import Steps, largest_difference, seen
 
-# One that divides the batches of 10, others that do not, and more devices than examples.
-DEVICE_COUNTS = pytest.mark.parametrize(
-    "devices", [3, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 7, 8))]
-)
-
 
 def some(split: Split, count: int) -> Split:
     return Split(split.images[:count], split.labels[:count])
@@ -72,7 +67,7 @@ class TestExamples:
             assert seen(halfway(17)).sum() == 68
             assert seen(state).tolist() == [2] * 40
 
-    @DEVICE_COUNTS
+    @numbers.DEVICE_COUNTS
     @pytest.mark.parametrize("batch_size", numbers.COUNTED)
     def test_are_the_same_on_any_number_of_devices(
         self, devices: int, batch_size: int, mnist_folder: Path
@@ -86,7 +81,7 @@ class TestExamples:
 
 
 class TestDevices:
-    @DEVICE_COUNTS
+    @numbers.DEVICE_COUNTS
     @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
     @pytest.mark.parametrize("what", ["first step", "first epoch"])
     def test_give_the_same_losses_and_terms(
@@ -104,7 +99,7 @@ class TestDevices:
         for name in ("first step", "first epoch"):
             np.testing.assert_allclose(flat(found[name]), flat(wanted[name]), rtol=1e-4)
 
-    @DEVICE_COUNTS
+    @numbers.DEVICE_COUNTS
     def test_errors_are_whole_numbers_of_examples(self, devices: int, mnist_folder: Path) -> None:
         errors = on_devices(devices, mnist_folder)["dropmax"]["first step"]["errors"]
         assert all(0 < error <= numbers.BATCH_SIZE and error == int(error) for error in errors)
