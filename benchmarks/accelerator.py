@@ -29,7 +29,7 @@ def main() -> None:
     networks = checks.chosen("networks", _NETWORKS.value, tuple(recipe.NETWORKS))
     seeds = checks.counts("seeds", _SEEDS.value)
     sizes = [] if _SIZES.value == ["none"] else checks.sizes("sizes", _SIZES.value)
-    command.use_compilation_cache()
+    command.set_up_jax()
     # Only now, so that --help and mistakes in flags are answered at once.
     import jax
 

@@ -25,7 +25,7 @@ def main() -> None:
     if not max_bytes:
         raise UserError("how much memory is available is unknown here: pass --max_gigabytes")
     savedir = checks.result_folder(_SAVEDIR.value)
-    command.use_compilation_cache()
+    command.set_up_jax()
     # Only now, so that --help and mistakes in flags are answered at once.
     import jax
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from benchmarks import machine
 from benchmarks.loss_timing import ARRAYS_MOVED, bytes_moved
 from benchmarks.spread import ratios, spread
-from experiments import plots, reports
+from experiments import reports
+from experiments.drawing import Figure, in_own_style, save
 from experiments.files import write_json, write_text
 
 Record = Mapping[str, Any]
@@ -90,6 +90,7 @@ def in_words(record: Record, max_bytes: float) -> str:
     )
 
 
+@in_own_style
 def draw(records: Sequence[Record], path: Path) -> None:
     """Draws how many times the softmax's time DropMax takes, with noise drawn and given."""
     figure = Figure(figsize=(8, 4), layout="constrained")
@@ -116,7 +117,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
     )
     axes.grid(axis="y", alpha=0.3)
     axes.legend()
-    plots.save(figure, path)
+    save(figure, path)
 
 
 def _cells(record: Record, bandwidth: float) -> list[str]:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from benchmarks import machine
 from benchmarks.spread import ratios, spread
-from experiments import plots, reports
+from experiments import reports
+from experiments.drawing import Figure, in_own_style, save
 from experiments.files import write_json, write_text
 
 Record = Mapping[str, Any]
@@ -60,6 +60,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@in_own_style
 def draw(records: Sequence[Record], num_images: int, path: Path) -> None:
     """Draws the time of each, a panel for each network."""
     networks = list(dict.fromkeys(record["network"] for record in records))
@@ -81,7 +82,7 @@ def draw(records: Sequence[Record], num_images: int, path: Path) -> None:
         )
         axes.invert_yaxis()
         axes.grid(axis="x", alpha=0.3)
-    plots.save(figure, path)
+    save(figure, path)
 
 
 def _name(record: Record) -> str:

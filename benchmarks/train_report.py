@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from benchmarks import machine
 from benchmarks.products import products
 from benchmarks.spread import ratios, spread
-from experiments import plots, reports
+from experiments import reports
+from experiments.drawing import Figure, in_own_style, save
 from experiments.files import write_json, write_text
 
 Record = Mapping[str, Any]
@@ -58,6 +58,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@in_own_style
 def draw(records: Sequence[Record], path: Path) -> None:
     """Draws the steps per second of each trainer, a panel for each network and model."""
     cases = list(dict.fromkeys(map(_case, records)))
@@ -89,7 +90,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
         axes.grid(axis="x", alpha=0.3)
     for axes in panels[len(cases) :]:
         axes.set_axis_off()
-    plots.save(figure, path)
+    save(figure, path)
 
 
 def _case(record: Record) -> tuple[str, str]:

@@ -45,7 +45,7 @@ def main() -> None:
         num_epochs=_NUM_EPOCHS.value,
         seeds=tuple(range(_NUM_SEEDS.value)),
     )
-    command.use_compilation_cache()
+    command.set_up_jax()
     # Only now, so that --help and mistakes in flags are answered at once.
     from experiments import calibration_runs, data
 

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments.calibration_measures import COVERAGE_PERCENT, Measurement, Measurements
-from experiments.plots import save
+from experiments.drawing import Figure, in_own_style, save
 from experiments.statistics import mean_and_half_width
 
 _GAPS = {"overconfident": "indianred", "underconfident": "goldenrod"}
@@ -15,6 +14,7 @@ _BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 _LINE_STYLES = {"predictive_entropy": "-", "mutual_information": "--"}
 
 
+@in_own_style
 def reliability_diagrams(measured: Measurements, path: Path) -> None:
     """Draws, for each variant and method, accuracy over confidence and how often each occurs.
 
@@ -87,6 +87,7 @@ def _histogram(axes: Any, measurement: Measurement) -> None:
     axes.set(ylim=(0, 1), yticks=(0, 1))
 
 
+@in_own_style
 def detection(measured: Measurements, path: Path) -> None:
     """Draws, for each variant, risk-coverage curves and how well each score detects what.
 

@@ -1,5 +1,6 @@
 """What the commands share: flags that check themselves, one-line errors and exit codes."""
 
+import errno
 import io
 import os
 import signal
@@ -10,7 +11,7 @@ from typing import Any, NoReturn
 
 from absl import flags
 
-from experiments import processes
+from experiments import jax_settings, processes
 from experiments.errors import RunFailedError, UserError
 from experiments.stopping import Stopped, keep_interruptions
 
@@ -151,11 +152,9 @@ def exit_code(
         # Such as a full disk, where no command has more to say of it.
         return _fail(1, f"error: {error}")
     except (MemoryError, RuntimeError) as error:
-        if str(error).startswith("Unable to initialize backend"):
-            return _fail(2, f"error: JAX cannot use the devices of JAX_PLATFORMS: {error}")
         # XLA's errors start with their kind.
         if isinstance(error, RuntimeError) and not str(error).startswith("RESOURCE_EXHAUSTED"):
-            raise
+            return _fail_for_lack_of_devices()
         return _fail(
             1,
             f"error: out of memory ({str(error)[:200]}); fewer seeds, or less data, need less of "
@@ -165,7 +164,17 @@ def exit_code(
         return _fail(stopped.exit_code, str(stopped))
     except KeyboardInterrupt:
         return _fail(_INTERRUPTED, "interrupted")
+    except AssertionError:  # JAX's, of a plugin that is not installed
+        return _fail_for_lack_of_devices()
     return 0
+
+
+def _fail_for_lack_of_devices() -> int:
+    """Ends with a line if that is why the command failed; else raises again what was raised."""
+    reason = jax_settings.missing_devices() if "jax" in sys.modules else None
+    if reason is None:
+        raise
+    return _fail(2, f"error: {reason}")
 
 
 def _parsed(own: Flags, arguments: Sequence[str]) -> list[str]:
@@ -195,10 +204,34 @@ def print_report(file: Path) -> None:
     print(f"\n{file.read_text(encoding='utf-8')}\nfiles: {file.parent}")
 
 
-def use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache folder, unless JAX is told of another place."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dropmax_jax"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+def set_up_jax() -> None:
+    """Imports JAX for a command, which ends for none of JAX's aids to find faults.
+
+    Compiled programs are kept in the user's cache folder, unless JAX is told of another place.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        _keep_compiled_programs()
+    jax_settings.apply({})
+
+
+def _keep_compiled_programs() -> None:
+    """Tells JAX where to keep them, if there is a place: a container's user may have no home."""
+    above = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.path.join(above, "dropmax_jax")
+    try:
+        if not os.path.isabs(folder):
+            raise FileNotFoundError(errno.ENOENT, "there is no home folder")
+        os.makedirs(folder, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, f"{folder} cannot be written to")
+    except OSError as error:
+        print(
+            f"compiled programs are not kept for the next start ({error.strerror}): set HOME or "
+            "JAX_COMPILATION_CACHE_DIR to a folder of yours to keep them",
+            file=sys.stderr,
+        )
+        return
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import jax_settings
 from experiments.errors import UserError
 from experiments.files import read_json
 
@@ -47,6 +48,8 @@ class Config:
             are float32.
         settings: hyper-parameters of the method's loss that are not at their default.
         data_fingerprint: a hash of the training, validation and test sets.
+        jax_settings: JAX's settings that decide on numbers, by their names in
+            `jax_settings.DECIDING`; None until the data are loaded.
     """
 
     model: str
@@ -62,10 +65,18 @@ class Config:
     precision: str = "float32"
     settings: Mapping[str, float] = dataclasses.field(default_factory=dict)
     data_fingerprint: str = ""
+    jax_settings: Mapping[str, Any] | None = None
 
     def on(self, dataset: str, fingerprint: str) -> "Config":
-        """This configuration for the data that were loaded."""
-        return dataclasses.replace(self, dataset=dataset, data_fingerprint=fingerprint)
+        """This configuration for the data that were loaded, with JAX's settings of now if none."""
+        return dataclasses.replace(
+            self,
+            dataset=dataset,
+            data_fingerprint=fingerprint,
+            jax_settings=jax_settings.deciding()
+            if self.jax_settings is None
+            else self.jax_settings,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -73,10 +84,14 @@ class Config:
         return {**values, "seeds": list(self.seeds), "settings": dict(self.settings)}
 
     def deciding(self) -> dict[str, Any]:
-        """What decides on numbers, as JSON values: all but where the data come from."""
+        """What decides on numbers, as JSON values: all but where the data come from.
+
+        JAX's settings have the names of their environment variables.
+        """
         values = self.to_json()
-        del values["mnist_path"], values["data_dir"]
-        return values
+        del values["mnist_path"], values["data_dir"], values["jax_settings"]
+        settings = self.jax_settings or jax_settings.DECIDING
+        return values | {jax_settings.variable(name): settings[name] for name in settings}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Config":
@@ -140,6 +155,10 @@ _POSSIBLE: dict[str, Callable[[Any], bool]] = {
         isinstance(settings, Mapping) and all(map(_is_positive_number, settings.values()))
     ),
     "data_fingerprint": lambda value: isinstance(value, str),
+    "jax_settings": lambda value: (
+        value is None
+        or (isinstance(value, Mapping) and value.keys() == jax_settings.DECIDING.keys())
+    ),
 }
 
 

@@ -25,7 +25,7 @@ def main() -> None:
             raise UserError(f"--output={output} must end in .png")
         if not os.path.isdir(output.parent) or os.path.isdir(output):
             raise UserError(f"--output={output} must be a file in a folder that is there")
-    command.use_compilation_cache()
+    command.set_up_jax()
     import jax
 
     from experiments import plots, trained

@@ -53,6 +53,7 @@ _FLAGS_OF = {
     "seeds": ["seed", "num_seeds"],
     "precision": ["precision"],
     "settings": ["temperature"],
+    "jax_settings": [],
 }
 
 
@@ -65,7 +66,7 @@ def main() -> None:
     default = f"results/{_MODEL.value}"
     savedir = command.path("savedir", default if _SAVEDIR.value is None else _SAVEDIR.value)
     config = _config(_kept_values(savedir) if resume or tests else {})
-    command.use_compilation_cache()
+    command.set_up_jax()
     with processes.joined(*_PROCESSES.values()):
         _run(config, savedir, tests, resume, overwrite)
 

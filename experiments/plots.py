@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from experiments.files import replacing
+from experiments.drawing import Figure, in_own_style, save
 from experiments.split import Split
 
 _NOT_LOSS_TERMS = {
@@ -19,12 +18,7 @@ _NOT_LOSS_TERMS = {
 }
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG, whole or not at all."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
-
-
+@in_own_style
 def learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Draws loss and error over the epochs: the mean over seeds, and their range as a band.
 
@@ -62,6 +56,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path
     save(figure, path)
 
 
+@in_own_style
 def masks(
     test: Split, retained: np.ndarray, softmax: np.ndarray, masked: np.ndarray, path: Path
 ) -> None:
@@ -125,6 +120,7 @@ def saved_by_mask(labels: np.ndarray, softmax: np.ndarray, masked: np.ndarray) -
     return saved[np.argsort(softmax[true] - masked[true], kind="stable")]
 
 
+@in_own_style
 def table(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draws the table of methods: error and its interval, a panel for each training set.
 

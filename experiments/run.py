@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from dropmax_jax import METHODS, metrics
-from experiments import evaluation, plots, processes, tensorboard, training
+from experiments import evaluation, jax_settings, plots, processes, tensorboard, training
 from experiments.checkpoints import Checkpoint, Checkpoints
 from experiments.config import Config, differences, read_config
 from experiments.data import Dataset, Share
@@ -58,7 +58,11 @@ def train(
             cannot be written, and those before it are kept.
     """
     _check_sizes(config, data)
-    with _locked_by_first(savedir), _failed_writes_told(savedir):
+    with (
+        jax_settings.applied(config.jax_settings or {}),
+        _locked_by_first(savedir),
+        _failed_writes_told(savedir),
+    ):
         processes.by_first(lambda: _prepare_folder(config, savedir, resume, overwrite))
         finished = processes.together(lambda: _finished_summary(savedir, config))
         if finished is not None:
@@ -120,7 +124,11 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
         raise UserError(f"there is no run in {savedir}: train one first, or pass --savedir")
     _check_same_config(config, savedir)
     task = training.make_task(config, len(data.train.labels))
-    with _locked_by_first(savedir), _failed_writes_told(savedir):
+    with (
+        jax_settings.applied(config.jax_settings or {}),
+        _locked_by_first(savedir),
+        _failed_writes_told(savedir),
+    ):
         with Checkpoints(savedir / "checkpoints") as checkpoints:
             like = training.abstract_states(task, config.seeds)
             checkpoint = checkpoints.restore(like, warn=print)
@@ -183,6 +191,7 @@ def result_line(summary: dict[str, Any]) -> str:
 
 def _check_sizes(config: Config, data: Dataset) -> None:
     """Raises `UserError` if batches and data do not go together."""
+    jax.devices()  # It fails if there are none, before anything is written.
     num_train = len(data.train.labels)
     if config.batch_size > num_train:
         raise UserError(

@@ -43,7 +43,7 @@ def main() -> None:
     if not _TRAIN_PER_CLASS.value:
         raise UserError("--train_per_class is empty: write sizes like 100,500,all")
     savedir = command.path("savedir", _SAVEDIR.value)
-    command.use_compilation_cache()
+    command.set_up_jax()
     # Only now, so that --help and mistakes in flags are answered at once.
     from dropmax_jax import METHODS
     from experiments import table_rows

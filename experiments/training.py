@@ -228,8 +228,9 @@ def train_step(
             return task.method.terms(key, heads, label, **task.settings)
 
         named = jax.vmap(terms)(mask_keys, heads, labels)
+        losses = jnp.asarray(sum(named.values()))
         errors = jnp.argmax(task.method.log_probs(heads), -1) != labels
-        named = {**named, "loss": sum(named.values()), "errors": errors}
+        named = {**named, "loss": losses, "errors": errors}
         sums = {name: jnp.sum(value, where=~is_repeated) for name, value in named.items()}
         return sums["loss"] / task.batch_size, sums
 

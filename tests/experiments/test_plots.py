@@ -3,9 +3,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
-from experiments import plots
+from experiments import drawing, plots
+from experiments.drawing import Figure
 
 
 def history(terms: dict[str, list[float]], epochs: int = 30) -> list[dict[str, Any]]:
@@ -95,6 +95,6 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_old(
 
     monkeypatch.setattr(Figure, "savefig", savefig)
     with pytest.raises(RuntimeError):
-        plots.save(Figure(), path)
+        drawing.save(Figure(), path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

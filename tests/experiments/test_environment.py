@@ -1,0 +1,234 @@
+"""What a user's environment holds must neither end a command nor change its numbers unsaid."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+from experiments import command, data, jax_settings, run
+from experiments.config import Config, differences, read_config
+from experiments.data import Dataset
+from experiments.errors import RunFailedError, UserError
+from tests.experiments.results import numbers_of
+from tests.experiments.runner import ROOT, Outcome, environment
+
+
+def apart(variables: Mapping[str, str], *arguments: str, cwd: Path = ROOT) -> Outcome:
+    """Runs Python in a process of its own, with more variables in its environment."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**environment(1), **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def config(small_data: Dataset, mnist_folder: Path) -> Config:
+    """Of two epochs of five steps; its data are loaded, JAX's settings not looked up yet."""
+    return Config(
+        "dropmax",
+        network="tiny",
+        mnist_path=str(mnist_folder),
+        train_per_class=20,
+        batch_size=40,
+        num_epochs=2,
+    )
+
+
+def settled(config: Config, dataset: Dataset) -> Config:
+    return config.on(dataset.name, data.fingerprint(dataset))
+
+
+class TestPictures:
+    @pytest.mark.parametrize(
+        "backend", ["module://matplotlib_inline.backend_inline", "nonsense", "tkagg", None]
+    )
+    def test_need_neither_the_users_backend_nor_style(
+        self, backend: str | None, tmp_path: Path
+    ) -> None:
+        (tmp_path / "matplotlibrc").write_text(
+            "backend: module://no_such_backend\ntext.usetex: True\nno_such_key: 1\n"
+        )
+        program = (
+            "import os, pathlib; from experiments import drawing\n"
+            "@drawing.in_own_style\n"
+            "def draw():\n"
+            "    figure = drawing.Figure(); figure.subplots().set_title('5 %')\n"
+            "    drawing.save(figure, pathlib.Path('drawn.png'))\n"
+            "draw(); print(os.environ.get('MPLBACKEND'))\n"
+        )
+        variables = {"MATPLOTLIBRC": str(tmp_path)} | ({"MPLBACKEND": backend} if backend else {})
+        code, stdout, stderr = apart(variables, "-c", program, cwd=tmp_path)
+        # What else runs in this process, such as a notebook, keeps its own.
+        assert (code, stdout, stderr) == (0, f"{backend}\n", "")
+        assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")
+
+
+class TestDevices:
+    @pytest.mark.parametrize(
+        "variable", ["JAX_PLATFORMS=cuda", "JAX_PLATFORM_NAME=gpu", "JAX_PLATFORMS=nonsense"]
+    )
+    def test_that_are_not_there_are_told_in_a_line(self, variable: str, tmp_path: Path) -> None:
+        name, _, value = variable.partition("=")
+        unset = {"JAX_PLATFORMS": "", name: value}
+        arguments = "--dataset=mnist_5k", f"--savedir={tmp_path / 'run'}"
+        code, _, stderr = apart(unset, "-m", "experiments.mnist", *arguments)
+        assert code == 2
+        assert stderr.count("\n") == 1
+        assert stderr.startswith("error: JAX finds no device for ")
+        assert f"{variable}, only cpu" in stderr
+        assert "unset it, or install a JAX that has them" in stderr
+        assert not (tmp_path / "run").exists()
+
+
+class TestCacheOfPrograms:
+    @pytest.fixture(autouse=True)
+    def _no_cache(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+
+    def test_is_in_the_users_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        command.set_up_jax()
+        assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "cache" / "dropmax_jax")
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
+        command.set_up_jax()
+        assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/mine"
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        command.set_up_jax()
+        found = os.environ["JAX_COMPILATION_CACHE_DIR"]
+        assert found == str(tmp_path / ".cache" / "dropmax_jax")
+        assert capsys.readouterr().err == ""
+
+    @pytest.mark.parametrize("home", [None, "", "/dev/null"])
+    def test_is_not_needed(
+        self,
+        home: str | None,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """A container's user may have no home, and no entry in passwd to find it by."""
+
+        def getpwuid(number: int) -> None:
+            raise KeyError(number)
+
+        monkeypatch.setattr("pwd.getpwuid", getpwuid)
+        monkeypatch.setattr("os.makedirs", _only_below("/dev/null"))
+        if home is None:
+            monkeypatch.delenv("HOME")
+        else:
+            monkeypatch.setenv("HOME", home)
+        command.set_up_jax()
+        assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+        assert told.startswith("compiled programs are not kept for the next start (")
+
+
+def _only_below(_: str) -> Any:
+    def makedirs(folder: str, exist_ok: bool = False) -> None:
+        raise PermissionError(13, f"{folder} cannot be made")
+
+    return makedirs
+
+
+@pytest.mark.usefixtures("_tiny")
+class TestSettingsOfJax:
+    @pytest.mark.parametrize(
+        ("name", "value"), [("enable_x64", True), ("threefry_partitionable", False)]
+    )
+    def test_are_those_of_the_run_wherever_it_is_resumed_and_tested(
+        self, name: str, value: bool, config: Config, small_data: Dataset, tmp_path: Path
+    ) -> None:
+        with jax_settings.applied({name: value}):
+            whole = settled(config, small_data)
+            run.train(whole, small_data, tmp_path / "whole")
+        assert read_config(tmp_path / "whole" / "config.json") == whole
+        assert whole.jax_settings == {**jax_settings.DECIDING, name: value}
+        tested = run.test(whole, small_data, tmp_path / "whole")
+        # Trained again, by the settings that it notes; and without them, to other numbers.
+        run.train(whole, small_data, tmp_path / "again")
+        with jax_settings.applied({name: value}):
+            wanted = numbers_of(tmp_path / "whole", whole, small_data)
+            assert numbers_of(tmp_path / "again", whole, small_data) == wanted
+        assert tested["test_nll"] == wanted["figures"]["test_nll"]
+        plain = run.train(settled(config, small_data), small_data, tmp_path / "plain")
+        assert plain["test_nll"] != tested["test_nll"]
+
+    def test_that_differ_are_named(self, config: Config, small_data: Dataset) -> None:
+        with jax_settings.applied({"enable_x64": True}):
+            there = settled(config, small_data)
+        here = settled(config, small_data)
+        assert differences(there, here) == ["JAX_ENABLE_X64 is True, not False"]
+        # A configuration of before they were noted had JAX's defaults.
+        assert not differences(dataclasses.replace(here, jax_settings=None), here)
+
+    def test_that_are_impossible_are_refused(self, tmp_path: Path) -> None:
+        with (
+            pytest.raises(UserError, match="JAX_DEFAULT_MATMUL_PRECISION cannot be 'nonsense'"),
+            jax_settings.applied({"default_matmul_precision": "nonsense"}),
+        ):
+            pass
+
+    def test_come_back(self) -> None:
+        before = {name: getattr(jax.config, f"jax_{name}") for name in jax_settings.DECIDING}
+        with pytest.raises(KeyError), jax_settings.applied({"enable_x64": True}):
+            assert jax.config.jax_enable_x64
+            raise KeyError
+        assert jax_settings.deciding() == before
+
+    def test_that_look_for_nan_change_nothing(
+        self, config: Config, small_data: Dataset, tmp_path: Path
+    ) -> None:
+        diverging = dataclasses.replace(settled(config, small_data), learning_rate=1e20)
+        told = []
+        for name, looks in (("plain", False), ("looking", True)):
+            jax.config.update("jax_debug_nans", looks)
+            try:
+                with pytest.raises(RunFailedError) as caught:
+                    run.train(diverging, small_data, tmp_path / name)
+                assert jax.config.jax_debug_nans == looks
+            finally:
+                jax.config.update("jax_debug_nans", False)
+            assert (tmp_path / name / "diverged").is_dir()
+            told.append(str(caught.value).replace(name, ""))
+        assert told[0] == told[1]
+
+    @pytest.mark.parametrize(
+        "aid",
+        [
+            {"jax_transfer_guard": "disallow"},
+            {"jax_numpy_rank_promotion": "raise", "jax_numpy_dtype_promotion": "strict"},
+        ],
+        ids=str,
+    )
+    def test_that_forbid_what_a_run_does_are_off(
+        self, aid: dict[str, str], config: Config, small_data: Dataset, tmp_path: Path
+    ) -> None:
+        own = settled(config, small_data)
+        wanted = run.train(own, small_data, tmp_path / "plain")
+        before = {name: getattr(jax.config, name) for name in aid}
+        try:
+            for name, value in aid.items():
+                jax.config.update(name, value)
+            found = run.train(own, small_data, tmp_path / "forbidden")
+            assert run.test(own, small_data, tmp_path / "forbidden") == found
+        finally:
+            for name, value in before.items():
+                jax.config.update(name, value)
+        assert found["test_nll"] == wanted["test_nll"]
