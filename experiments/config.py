@@ -36,7 +36,7 @@ class Config:
     Attributes:
         model: a name of `dropmax_jax.METHODS`.
         network: a name of `dropmax_jax.networks.NETWORKS`.
-        dataset: what the data are called, `mnist` or `mnist_5k`; `auto` until they are loaded.
+        dataset: what the data are called; `auto` until they are loaded.
         mnist_path: the folder of the IDX files they come from, if they do.
         data_dir: the folder of TensorFlow Datasets, if it is not the default.
         train_per_class: training images of each class, None for all.
@@ -84,12 +84,13 @@ class Config:
         return {**values, "seeds": list(self.seeds), "settings": dict(self.settings)}
 
     def deciding(self) -> dict[str, Any]:
-        """What decides on numbers, as JSON values: all but where the data come from.
+        """What decides on numbers, as JSON values: the data by their fingerprint alone.
 
         JAX's settings have the names of their environment variables.
         """
         values = self.to_json()
-        del values["mnist_path"], values["data_dir"], values["jax_settings"]
+        for name in ("dataset", "mnist_path", "data_dir", "jax_settings"):
+            del values[name]
         settings = self.jax_settings or jax_settings.DECIDING
         return values | {jax_settings.variable(name): settings[name] for name in settings}
 
@@ -140,7 +141,7 @@ def _is_positive_number(value: Any) -> bool:
 _POSSIBLE: dict[str, Callable[[Any], bool]] = {
     "model": lambda value: value in method_names(),
     "network": lambda value: value in NETWORKS,
-    "dataset": lambda value: value in DATASETS,
+    "dataset": lambda value: isinstance(value, str),
     "mnist_path": _is_path,
     "data_dir": _is_path,
     "train_per_class": lambda value: value is None or _is_positive_integer(value),

@@ -5,8 +5,11 @@ Each source of images has its own file, which no other module needs.
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from experiments import idx, mnist_5k, processes, tfds_mnist
 from experiments.config import DATASETS, Config
@@ -14,6 +17,8 @@ from experiments.errors import UserError
 from experiments.split import ALL, Share, Split, only, split_off_last, train_validation
 
 TEST_PER_CLASS_5K = 200
+# Of the images and labels of MNIST's four files.
+MNIST_DIGEST = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"
 # How long the download's host has to answer: where MNIST was asked for, and where not.
 _PATIENT_SECONDS = 15.0
 _IMPATIENT_SECONDS = 3.0
@@ -25,7 +30,7 @@ class Dataset(NamedTuple):
     """The three sets of an experiment.
 
     Attributes:
-        name: ``mnist`` or ``mnist_5k``.
+        name: ``mnist``, ``mnist_5k``, or the name of a folder of other images in MNIST's format.
         train: What the parameters are fitted to.
         validation: What choices are made on; no image of it is in ``train``.
         test: MNIST's official test set, or for ``mnist_5k`` 200 images of each class.
@@ -51,7 +56,8 @@ def load(
 
     Args:
         dataset: ``mnist``, ``mnist_5k``, or ``auto``: MNIST where it is prepared or can be
-            downloaded at once, else ``mnist_5k``.
+            downloaded at once, else ``mnist_5k``. With ``mnist_path``, ``mnist`` demands MNIST, and
+            any other name is of a folder.
         mnist_path: Folder of the four IDX files to read instead of any download.
         data_dir: Folder of TensorFlow Datasets; None for its default, ``~/tensorflow_datasets``
             or ``$TFDS_DATA_DIR``.
@@ -70,7 +76,7 @@ def load(
         >>> len(data.train.labels), len(data.validation.labels), len(data.test.labels)
         (1000, 1000, 2000)
     """
-    if dataset not in DATASETS:
+    if dataset not in DATASETS and mnist_path is None:
         raise UserError(f"unknown --dataset={dataset}: choose one of {', '.join(DATASETS)}")
     # Before any download.
     if train_per_class is not None and train_per_class <= 0:
@@ -78,7 +84,7 @@ def load(
     if mnist_path is not None:
         if dataset == "mnist_5k":
             raise UserError("--mnist_path and --dataset=mnist_5k contradict each other: drop one")
-        return _from_idx(mnist_path, train_per_class, share)
+        return _from_idx(mnist_path, dataset, train_per_class, share)
     if dataset == "mnist_5k":
         return _from_mnist_5k(train_per_class, share)
     timeout = _PATIENT_SECONDS if dataset == "mnist" else _IMPATIENT_SECONDS
@@ -122,13 +128,41 @@ def fingerprint(dataset: Dataset, share: Share = ALL) -> str:
 
 
 def _from_idx(
-    mnist_path: str | os.PathLike[str], train_per_class: int | None, share: Share
+    mnist_path: str | os.PathLike[str],
+    dataset: str,
+    train_per_class: int | None,
+    share: Share,
 ) -> Dataset:
     # A shell leaves the tilde of --mnist_path=~/mnist alone.
-    folder = Path(os.path.expanduser(mnist_path))
+    folder = idx.find_folder(Path(os.path.expanduser(mnist_path)))
     pool, test = idx.read_folder(folder)
-    note = f"MNIST from {folder}, in file order"
-    return _dataset("mnist", pool, test, train_per_class, note, share)
+    if _digest(pool, test) == MNIST_DIGEST:
+        note = f"MNIST from {folder}, in file order"
+        return _dataset("mnist", pool, test, train_per_class, note, share)
+    name = _name_of(folder)
+    if dataset == "mnist":
+        raise UserError(
+            f"--dataset=mnist: the files in {folder} are not MNIST's; leave the flag out to train "
+            f"on them as {name!r}"
+        )
+    note = f"{name} from {folder}, in file order; it is not MNIST, whose figures do not compare"
+    return _dataset(name, pool, test, train_per_class, note, share)
+
+
+def _digest(pool: Split, test: Split) -> str:
+    """A hash of the two sets as their files hold them."""
+    content = hashlib.sha256()
+    for split in (pool, test):
+        for array in (split.images, split.labels.astype(np.uint8)):
+            content.update(np.ascontiguousarray(array).data)
+    return content.hexdigest()
+
+
+def _name_of(folder: Path) -> str:
+    """What data are called: the folder's name, or that of the one above torchvision's `raw`."""
+    folder = folder.absolute()
+    name = re.sub(r"[^\w.-]+", "_", (folder.parent if folder.name == "raw" else folder).name)
+    return f"unofficial_{name}" if name.lower() in DATASETS else name or "unnamed"
 
 
 def _from_tfds(

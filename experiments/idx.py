@@ -12,6 +12,7 @@ from experiments.errors import UserError
 from experiments.split import NUM_CLASSES, Split
 
 MAX_IMAGES = 1_000_000
+_KINDS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 _UNSIGNED_BYTE = 8
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -20,11 +21,11 @@ def read_folder(folder: str | os.PathLike[str]) -> tuple[Split, Split]:
     """Reads MNIST from a folder of its four IDX files, in file order.
 
     A file may be plain or gzipped and be spelled ``train-images-idx3-ubyte`` or
-    ``train-images.idx3-ubyte``, with or without ``.gz``; where there are several a plain one
-    is read.
+    ``train-images.idx3-ubyte``, with or without ``.gz``, and be in a folder of such a name. A plain
+    file is preferred.
 
     Args:
-        folder: Path of the folder.
+        folder: Path of the folder; see also `find_folder`.
 
     Returns:
         The training set and the test set.
@@ -35,24 +36,50 @@ def read_folder(folder: str | os.PathLike[str]) -> tuple[Split, Split]:
     References:
         The file format: http://yann.lecun.com/exdb/mnist/
     """
-    folder = Path(folder)
-    try:
-        folder_files = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise UserError(f"--mnist_path: {folder}: {_reason(error)}") from error
-    kinds = ("train-images", "train-labels", "t10k-images", "t10k-labels")
-    found = {kind: _first(accepted_names(kind), folder_files) for kind in kinds}
-    missing = [kind for kind in kinds if found[kind] is None]
-    if missing:
+    paths = {kind: _find_file(Path(folder), kind) for kind in _KINDS}
+    found = {kind: path for kind, path in paths.items() if path is not None}
+    if missing := [kind for kind in _KINDS if kind not in found]:
         names = ", ".join(f"{accepted_names(kind)[0]}[.gz]" for kind in missing)
         alternative = accepted_names(missing[0])[1]
         raise UserError(
             f"--mnist_path: {folder} lacks {names} (names such as {alternative}[.gz] are accepted)"
         )
-    paths = {kind: folder / name for kind, name in found.items() if name is not None}
     return (
-        read_split(paths["train-images"], paths["train-labels"]),
-        read_split(paths["t10k-images"], paths["t10k-labels"]),
+        read_split(found["train-images"], found["train-labels"]),
+        read_split(found["t10k-images"], found["t10k-labels"]),
+    )
+
+
+def find_folder(folder: Path) -> Path:
+    """The folder of the four files: the one given, or where torchvision puts them below it.
+
+    Raises:
+        UserError: it cannot be read, or the files are in another folder below it.
+    """
+    try:
+        below = sorted(path for path in folder.iterdir() if path.is_dir())
+        for place in (folder, folder / "raw", folder / "MNIST" / "raw"):
+            if _is_complete(place):
+                return place
+        for place in (*below, *(path / "raw" for path in below)):
+            if _is_complete(place):
+                raise UserError(f"--mnist_path: {folder} lacks the four IDX files: pass {place}")
+    except OSError as error:
+        raise UserError(f"--mnist_path: {folder}: {_reason(error)}") from error
+    return folder
+
+
+def _is_complete(folder: Path) -> bool:
+    return all(_find_file(folder, kind) is not None for kind in _KINDS)
+
+
+def _find_file(folder: Path, kind: str) -> Path | None:
+    """A file of that kind; what is no file if only that has such a name; None for nothing."""
+    named = [folder / name for name in accepted_names(kind)]
+    # Kaggle's archive has folders of these names, with the files in them or beside them.
+    files = named + [path / inner.name for path in named for inner in named]
+    return next((path for path in files if path.is_file()), None) or next(
+        (path for path in named if path.exists()), None
     )
 
 
@@ -95,10 +122,6 @@ def accepted_names(kind: str) -> list[str]:
     num_dims = 3 if kind.endswith("images") else 1
     plain = [f"{kind}-idx{num_dims}-ubyte", f"{kind}.idx{num_dims}-ubyte"]
     return plain + [f"{name}.gz" for name in plain]
-
-
-def _first(wanted: list[str], available: set[str]) -> str | None:
-    return next((name for name in wanted if name in available), None)
 
 
 def _read(path: Path, item_shape: tuple[int, ...]) -> np.ndarray:

@@ -33,7 +33,7 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 @pytest.fixture(scope="session")
 def mnist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """IDX files of 1,300 training images and 200 test images."""
-    folder = tmp_path_factory.mktemp("mnist")
+    folder = tmp_path_factory.mktemp("digits", numbered=False)
     write_mnist(folder, train_per_class=130, test_per_class=20)
     return folder
 

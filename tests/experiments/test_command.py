@@ -557,12 +557,6 @@ def _data_flags(run: Path) -> list[str]:
         (stopping.Stopped(15, "stopped"), 143, "stopped"),
         (stopping.Stopped(2, "stopped"), 130, "stopped"),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (
-            RuntimeError("Unable to initialize backend 'cuda'"),
-            2,
-            "error: JAX cannot use the devices of JAX_PLATFORMS: "
-            "Unable to initialize backend 'cuda'",
-        ),
         (MemoryError("2 TiB"), 1, OUT_OF_MEMORY.format("2 TiB")),
         (
             jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 2 TiB"),

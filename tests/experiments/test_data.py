@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import data, mnist_5k, tfds_mnist
+from experiments import data, idx, mnist_5k, tfds_mnist
 from experiments.errors import UserError
 from experiments.split import Split, split_off_last, train_validation
 from tests.experiments.fake_mnist import write_mnist
@@ -164,11 +164,13 @@ def test_damaged_mnist_5k(
 
 
 @pytest.mark.parametrize("dataset", ["auto", "mnist"])
-def test_mnist_path(tmp_path: Path, dataset: str) -> None:
+def test_mnist_path(tmp_path: Path, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the digest of these files in the place of MNIST's."""
     train, test = write_mnist(tmp_path, train_per_class=103, test_per_class=2)
+    monkeypatch.setattr(data, "MNIST_DIGEST", data._digest(train, test))
     loaded = data.load(dataset, mnist_path=tmp_path, train_per_class=3)
     assert loaded.name == "mnist"
-    assert str(tmp_path) in loaded.note
+    assert loaded.note == f"MNIST from {tmp_path}, in file order"
     np.testing.assert_array_equal(loaded.train.images, train.images[:30])
     np.testing.assert_array_equal(loaded.validation.labels, train.labels[30:])
     np.testing.assert_array_equal(loaded.test.images, test.images)
@@ -177,7 +179,47 @@ def test_mnist_path(tmp_path: Path, dataset: str) -> None:
 def test_home_in_mnist_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_mnist(tmp_path / "mnist", train_per_class=103, test_per_class=2)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert data.load(mnist_path="~/mnist", train_per_class=3).name == "mnist"
+    assert str(tmp_path / "mnist") in data.load(mnist_path="~/mnist", train_per_class=3).note
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("fashion", "fashion"),
+        ("FashionMNIST/raw", "FashionMNIST"),
+        ("my $digits$", "my_digits_"),
+        # They would be taken for the official sets.
+        ("mnist", "unofficial_mnist"),
+        ("MNIST/raw", "unofficial_MNIST"),
+        ("mnist_5k", "unofficial_mnist_5k"),
+    ],
+)
+def test_other_images_are_named_after_their_folder(
+    tmp_path: Path, folder: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mnist(tmp_path / folder, train_per_class=103, test_per_class=2)
+    loaded = data.load(mnist_path=tmp_path / folder, train_per_class=3)
+    assert loaded.name == name
+    assert loaded.note.endswith("it is not MNIST, whose figures do not compare")
+    # A run notes that name, and is loaded again by it.
+    assert data.load(name, mnist_path=tmp_path / folder, train_per_class=3).name == name
+    message = refused(lambda: data.load("mnist", mnist_path=tmp_path / folder, train_per_class=3))
+    assert f"are not MNIST's; leave the flag out to train on them as {name!r}" in message
+    # From the folder itself, whose name is not in the path.
+    monkeypatch.chdir(tmp_path / folder)
+    assert data.load(mnist_path=".", train_per_class=3).name == name
+
+
+def test_one_changed_pixel_or_label_is_not_mnist(tmp_path: Path) -> None:
+    train, test = write_mnist(tmp_path, train_per_class=103, test_per_class=2)
+    digest = data._digest(train, test)
+    for split in (train, test):
+        for array in split:
+            array.flat[-1] ^= 1
+            assert data._digest(train, test) != digest
+            array.flat[-1] ^= 1
+    assert data._digest(train, test) == digest
+    assert data._digest(*idx.read_folder(tmp_path)) == digest
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:

@@ -74,9 +74,9 @@ def test_plain_file_wins_over_gz(tmp_path: Path) -> None:
 
 
 def test_missing_folder_and_files(tmp_path: Path) -> None:
-    assert "nowhere" in refused(idx.read_folder, tmp_path / "nowhere")
+    assert "nowhere" in refused(idx.find_folder, tmp_path / "nowhere")
     (tmp_path / "file").touch()
-    assert "Not a directory" in refused(idx.read_folder, tmp_path / "file")
+    assert "Not a directory" in refused(idx.find_folder, tmp_path / "file")
     folder = tmp_path / "mnist"
     write_mnist(folder, train_per_class=3, test_per_class=2)
     (folder / f"{FILES[0]}.gz").unlink()
@@ -91,11 +91,39 @@ def test_missing_folder_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_folder_or_pipe_in_place_of_a_file(tmp_path: Path, name: str) -> None:
     write_mnist(tmp_path, train_per_class=3, test_per_class=2)
+    (tmp_path / f"{name}.gz").unlink()
     (tmp_path / name).mkdir()
     assert f"{name} is not a file" in refused(idx.read_folder, tmp_path)
     (tmp_path / name).rmdir()
     os.mkfifo(tmp_path / name)
     assert f"{name} is not a file" in refused(idx.read_folder, tmp_path)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_kaggles_folders_in_the_place_of_files(tmp_path: Path, inside: bool) -> None:
+    """They have the files in them, or beside them under the other spelling, or both."""
+    train, _ = write_mnist(tmp_path, train_per_class=3, test_per_class=2, gz=False)
+    for name in FILES:
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).unlink()
+        (tmp_path / name).mkdir()
+        place = tmp_path / name / name if inside else tmp_path / name.replace("-idx", ".idx")
+        place.write_bytes(content)
+    assert idx.find_folder(tmp_path) == tmp_path
+    np.testing.assert_array_equal(idx.read_folder(tmp_path)[0].images, train.images)
+
+
+@pytest.mark.parametrize("below", ["", "raw", "MNIST/raw"])
+def test_torchvisions_folders_are_known(tmp_path: Path, below: str) -> None:
+    write_mnist(tmp_path / below, train_per_class=3, test_per_class=2)
+    assert idx.find_folder(tmp_path) == tmp_path / below
+
+
+@pytest.mark.parametrize("below", ["FashionMNIST/raw", "digits"])
+def test_another_folder_below_is_suggested(tmp_path: Path, below: str) -> None:
+    write_mnist(tmp_path / below, train_per_class=3, test_per_class=2)
+    message = refused(idx.find_folder, tmp_path)
+    assert message.endswith(f"lacks the four IDX files: pass {tmp_path / below}")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -180,7 +180,7 @@ class TestFiles:
             "versions",
         }
         assert (summary["model"], summary["network"]) == (config.model, "lenet")
-        assert (summary["dataset"], summary["num_train"]) == ("mnist", 200)
+        assert (summary["dataset"], summary["num_train"]) == ("digits", 200)
         assert (summary["num_test"], summary["seeds"]) == (200, list(config.seeds))
         for name in lists:
             assert len(summary[name]) == len(config.seeds)
@@ -232,8 +232,9 @@ class TestCommand:
         assert (code, stderr) == (0, "")
         error = summary_of(dropmax_run)["test_error_percent"][0]
         assert stdout.splitlines() == [
-            f"data: MNIST from {mnist_folder}, in file order",
-            f"dropmax, lenet, mnist (200 training images): test error {error:.2f} % (seed 0)",
+            f"data: digits from {mnist_folder}, in file order; it is not MNIST, whose figures do not "
+            "compare",
+            f"dropmax, lenet, digits (200 training images): test error {error:.2f} % (seed 0)",
             "files: results/dropmax",
         ]
         # The same flags, the same numbers.
@@ -387,8 +388,8 @@ class TestInterrupted:
     def test_signals_to_a_process_stop_it_with_its_state_saved(
         self, finished_run: Path, small_data: Dataset, tmp_path: Path
     ) -> None:
-        """SIGTERM, then SIGINT, then SIGKILL; each time it is resumed, at last to the end."""
-        folder, epochs = tmp_path / "run", 16
+        """Each time it is resumed, at last to the end."""
+        folder, epochs = tmp_path / "run", 24
         config = dataclasses.replace(
             read_config(finished_run / "config.json"), num_epochs=epochs, seeds=(0,)
         )
@@ -405,6 +406,8 @@ class TestInterrupted:
         for number, code in (
             (signal.SIGTERM, 143),
             (signal.SIGINT, 130),
+            (signal.SIGHUP, 129),
+            (signal.SIGUSR1, 138),
             (signal.SIGKILL, -signal.SIGKILL),
         ):
             with runner.start(*arguments, *(["--resume"] if done else [])) as process:
