@@ -79,7 +79,12 @@ def _folder(tfds: Any, root: str | None) -> Any:
     _, folder = tfds.core.utils.file_utils.get_data_dir_and_dataset_dir(
         given_data_dir=root, builder_name=mnist.name, config_name=None, version=str(mnist.VERSION)
     )
-    return folder.expanduser()
+    folder = folder.expanduser()
+    if str(folder).startswith("~"):
+        raise UnavailableError(
+            f"there is no home folder for {folder}: pass --data_dir, or set TFDS_DATA_DIR"
+        )
+    return folder
 
 
 def _is_prepared(folder: Any) -> bool:

@@ -232,6 +232,25 @@ def test_reading_what_is_prepared_writes_nothing(
     assert files_under(tmp_path) == before
 
 
+def test_without_a_home_nothing_is_written_into_the_working_directory(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorflow_datasets.core import constants
+
+    def getpwuid(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", getpwuid)
+    monkeypatch.delenv("HOME")
+    # What tfds takes on import, where it finds no home.
+    monkeypatch.setattr(constants, "DATA_DIR", "~/tensorflow_datasets")
+    monkeypatch.chdir(tmp_path)
+    before = files_under(tmp_path)
+    with pytest.raises(tfds_mnist.UnavailableError, match="there is no home folder"):
+        tfds_mnist.load(None, timeout=5)
+    assert files_under(tmp_path) == before
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, MemoryError])
 def test_interrupted_preparation_is_not_taken_for_whole(
     host: str,
