@@ -8,7 +8,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from dropmax_jax import Heads
 from experiments import evaluation, training
@@ -16,8 +16,13 @@ from experiments.config import Config
 from experiments.training import DEVICES, Task
 
 SEEDS = (0, 1)
-BATCH_SIZE = 16
+# Divided by 2 devices, and not by 8.
+BATCH_SIZE = 12
 NUM_TRAIN = 64
+
+DEVICES_EACH = pytest.mark.parametrize(
+    "devices", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 8]
+)
 
 pytestmark = pytest.mark.parametrize("platform", ["cuda", "tpu"])
 
@@ -60,7 +65,7 @@ def sharded(
     split, same = PartitionSpec(DEVICES), PartitionSpec()
     return jax.shard_map(
         on_device,
-        mesh=AbstractMesh((devices,), (DEVICES,)),
+        mesh=AbstractMesh((devices,), (DEVICES,), axis_types=(AxisType.Auto,)),
         in_specs=tuple(same if axis is None else split for axis in in_axes),
         out_specs=split,
         check_vma=False,
@@ -102,7 +107,7 @@ def count_convolutions(module: str) -> int:
     return module.count("stablehlo.convolution")
 
 
-@pytest.mark.parametrize("devices", [1, 2, 8])
+@DEVICES_EACH
 @pytest.mark.parametrize("network", ["lenet", "cnn"])
 def test_training(platform: str, devices: int, network: str) -> None:
     task = task_of(network=network)
@@ -119,7 +124,7 @@ def test_training(platform: str, devices: int, network: str) -> None:
     assert len(donated) == len(jax.tree.leaves(training.abstract_states(task, SEEDS)))
 
 
-@pytest.mark.parametrize("devices", [1, 2, 8])
+@DEVICES_EACH
 @pytest.mark.parametrize(("model", "num_samples"), [("dropmax", 0), ("mc_dropout", 2)])
 def test_prediction(platform: str, devices: int, model: str, num_samples: int) -> None:
     module = predict_module(task_of(model), platform, devices, num_samples)
