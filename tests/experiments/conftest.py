@@ -53,15 +53,13 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _tiny() -> Iterator[None]:
     """Adds the network `tiny`, which compiles at once."""
-    add_tiny(monkeypatch)
-
-
-def add_tiny(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(NETWORKS, "tiny", Tiny)
-    patch.setattr(config, "NETWORKS", tuple(NETWORKS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "tiny", Tiny)
+        patch.setattr(config, "NETWORKS", tuple(NETWORKS))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -77,13 +75,14 @@ def _unchanged_environment() -> Iterator[None]:
 def finished_run(
     small_data: data.Dataset, mnist_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The folder of a finished run: softmax, seeds 0 and 1, 3 epochs of 25 steps.
+    """The folder of a finished run: softmax, `tiny`, seeds 0 and 1, 3 epochs of 25 steps.
 
     Not to be changed: tests that write copy it.
     """
     folder = tmp_path_factory.mktemp("finished") / "run"
     settings = Config(
         "softmax",
+        network="tiny",
         mnist_path=str(mnist_folder),
         train_per_class=20,
         batch_size=8,

@@ -41,9 +41,9 @@ def run_here(
 
 
 def start(*arguments: str, devices: int = 1, cwd: Path = ROOT) -> "subprocess.Popen[str]":
-    """Starts the command in a process of its own."""
+    """Starts the command, with the network `tiny` too, in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.mnist", *arguments],
+        [sys.executable, "-m", "tests.experiments.tiny_command", *arguments],
         cwd=cwd,
         env=environment(devices),
         stdout=subprocess.PIPE,

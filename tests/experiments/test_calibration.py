@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import scipy.optimize
@@ -45,12 +48,21 @@ NAMES = ("clean", "background_random")
 FILES = [f"{name}.{kind}" for name in ("calibration", "detection") for kind in ("csv", "md", "png")]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_kept() -> Iterator[None]:
+    """They are compiled once for all runs here; that runs forget theirs is tested with runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "clear_caches", lambda: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def config(mnist_folder: Path) -> Config:
     return Config(
         "softmax",
         dataset="auto",
         mnist_path=str(mnist_folder),
+        network="tiny",
         train_per_class=20,
         num_epochs=3,
         batch_size=20,
@@ -303,7 +315,7 @@ class TestFiles:
     @pytest.mark.parametrize("name", ["calibration", "detection"])
     def test_markdown_is_a_table(self, finished: Path, name: str) -> None:
         text = (finished / f"{name}.md").read_text(encoding="utf-8")
-        assert text.startswith("mnist, lenet, 200 training images, 200 test images, 3 epochs, 2 ")
+        assert text.startswith("digits, tiny, 200 training images, 200 test images, 3 epochs, 2 ")
         lines = [line for line in text.splitlines() if line.startswith("|")]
         assert len(lines) == 2 + len(rows(finished / f"{name}.csv"))
         assert len({line.count("|") for line in lines}) == 1
@@ -319,7 +331,8 @@ class TestFiles:
             for images in NAMES
         }
         train = small_data.train._replace(labels=np.zeros(1000, np.int32))
-        calibration_report.write(measured, config, small_data._replace(train=train), tmp_path)
+        mnist_1k = small_data._replace(name="mnist", train=train)
+        calibration_report.write(measured, config, mnist_1k, tmp_path)
         lines = (tmp_path / "calibration.md").read_text(encoding="utf-8").splitlines()
         (softmax,) = (line for line in lines if line.startswith("| background_random | `softmax`"))
         assert softmax.endswith("| 12.89 | 1.52 |")
@@ -402,7 +415,7 @@ class TestAgain:
         [
             ({"num_epochs": 4}, "its num_epochs is 3, not 4"),
             ({"seeds": (0, 1, 2)}, "its seeds is [0, 1], not [0, 1, 2]"),
-            ({"network": "cnn"}, "its network is lenet, not cnn"),
+            ({"network": "cnn"}, "its network is tiny, not cnn"),
             ({"batch_size": 201}, "--batch_size=201 is larger"),
         ],
     )
@@ -437,9 +450,11 @@ class TestCommand:
         mnist_folder: Path,
         tmp_path: Path,
         capfd: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         copy = tmp_path / "copy"
         shutil.copytree(finished, copy)
+        monkeypatch.setattr(calibration, "_NETWORK", SimpleNamespace(value="tiny"))
         code, stdout, stderr = runner.run_here(
             capfd,
             f"--mnist_path={mnist_folder}",

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -476,7 +477,7 @@ class TestFinishedRun:
         ("flag", "difference"),
         [
             ("--model=dropmax", "model is softmax, not dropmax"),
-            ("--network=cnn", "network is lenet, not cnn"),
+            ("--network=cnn", "network is tiny, not cnn"),
             ("--batch_size=4", "batch_size is 8, not 4"),
             ("--num_epochs=7", "num_epochs is 3, not 7"),
             ("--learning_rate=0.1", "learning_rate is 0.001, not 0.1"),
@@ -520,8 +521,13 @@ class TestFinishedRun:
         assert {file: results(run / file) for file in expected} == expected
 
     def test_is_overwritten_when_told_to_and_other_files_stay(
-        self, run: Path, in_tmp_path: Path, capfd: pytest.CaptureFixture[str]
+        self,
+        run: Path,
+        in_tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(mnist, "_NETWORK", SimpleNamespace(value="tiny"))
         (run / "notes.txt").write_text("precious")
         arguments = ["--batch_size=8", "--num_epochs=1", "--model=softmax", *_data_flags(run)]
         code, stdout, stderr = runner.run_here(capfd, "--savedir=run", "--overwrite", *arguments)

@@ -147,7 +147,6 @@ def _only_below(_: str) -> Any:
     return makedirs
 
 
-@pytest.mark.usefixtures("_tiny")
 class TestSettingsOfJax:
     @pytest.mark.parametrize(
         ("name", "value"), [("enable_x64", True), ("threefry_partitionable", False)]

@@ -15,8 +15,6 @@ from experiments.training import Task
 from tests.experiments import numbers, tiny
 from tests.experiments.numbers import flat, on_devices
 
-pytestmark = pytest.mark.usefixtures("_tiny")
-
 SEEDS = jnp.array([0, 1], jnp.int32)
 
 

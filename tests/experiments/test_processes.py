@@ -152,6 +152,7 @@ def raise_(error: Exception) -> None:
     raise error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "devices"), [(2, 2), (4, 1)])
 def test_numbers_are_those_of_one_device(count: int, devices: int, mnist_folder: Path) -> None:
     wanted = on_devices(1, mnist_folder)["dropmax"]
@@ -196,6 +197,7 @@ def alone(*arguments: str, devices: int) -> Outcome:
     return Outcome(found.returncode, found.stdout, found.stderr)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_whatever_befalls_it(mnist_folder: Path, tmp_path: Path) -> None:
     """Preempted, then left by its first process, then ended by one process with two devices."""
     savedir, whole = tmp_path / "run", tmp_path / "whole"
@@ -234,6 +236,7 @@ def test_a_run_goes_on_whatever_befalls_it(mnist_folder: Path, tmp_path: Path) -
             np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_what_one_process_cannot_do_stops_all(mnist_folder: Path, tmp_path: Path) -> None:
     """Here the first finds another program's file."""
     (tmp_path / "config.json").write_text("{}")

@@ -8,7 +8,7 @@ import pytest
 from tests.soak import LostError, Soak
 
 
-@pytest.mark.usefixtures("_tiny")
+@pytest.mark.slow
 def test_survives_a_fault_and_notices_a_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

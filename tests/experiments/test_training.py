@@ -105,7 +105,6 @@ class TestDevices:
         assert all(0 < error <= numbers.BATCH_SIZE and error == int(error) for error in errors)
 
 
-@pytest.mark.usefixtures("_tiny")
 class TestSeeds:
     @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
     def test_alone_and_among_several_give_the_same(self, model: str, small_data: Dataset) -> None:
@@ -149,7 +148,6 @@ class TestNoise:
         assert len({tuple(row) for row in whole.tolist()}) == 8
 
     @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
-    @pytest.mark.usefixtures("_tiny")
     def test_differs_between_equal_examples_and_between_steps(self, model: str) -> None:
         """Of equal images, with a rate of nearly nothing, the losses still differ."""
         equal = Split(np.full((8, 28, 28), 200, np.uint8), np.zeros(8, np.int32))
@@ -182,7 +180,6 @@ def numpy_adam(
 
 
 class TestOptimizer:
-    @pytest.mark.usefixtures("_tiny")
     def test_is_adam_with_decay_in_the_gradient(self) -> None:
         """Six steps, over the three rates, of gradients as small as the decay, on the network."""
         task = training.make_task(Config("dropmax", network="tiny"), 100)
@@ -204,7 +201,6 @@ class TestOptimizer:
         for name, value in by_name(found).items():
             np.testing.assert_allclose(value, wanted[name], atol=2e-6, err_msg=name)
 
-    @pytest.mark.usefixtures("_tiny")
     def test_step_of_training_is_that_of_the_mean_loss(self, small_data: Dataset) -> None:
         """One whole batch, so that its order does not matter to a softmax's mean loss."""
         config = Config("softmax", network="tiny", batch_size=200, num_epochs=3)
@@ -289,7 +285,6 @@ class TestNetworks:
             assert not np.array_equal(leaf, by_name(before)[name]), name
             assert np.all(np.isfinite(leaf)), name
 
-    @pytest.mark.usefixtures("_tiny")
     def test_in_bfloat16_keep_float32_parameters_and_learn_the_same(
         self, small_data: Dataset
     ) -> None:
@@ -322,7 +317,6 @@ class TestNetworks:
 
 
 @pytest.mark.parametrize("model", sorted(METHODS))
-@pytest.mark.usefixtures("_tiny")
 class TestEveryMethod:
     def test_trains_tests_and_tells_finite_numbers(
         self, model: str, small_data: Dataset, tmp_path: Path
@@ -364,7 +358,6 @@ class TestEveryMethod:
         assert {leaf.shape for leaf in totals.values()} == {(2,)}
 
 
-@pytest.mark.usefixtures("_tiny")
 def test_settings_reach_the_loss(small_data: Dataset) -> None:
     losses = []
     for settings in ({}, {"temperature": 0.1}, {"temperature": 5.0}):
@@ -376,7 +369,6 @@ def test_settings_reach_the_loss(small_data: Dataset) -> None:
 
 
 @pytest.mark.parametrize("num_epochs", [1, 2])
-@pytest.mark.usefixtures("_tiny")
 def test_fewer_steps_than_three_are_enough(
     small_data: Dataset, tmp_path: Path, num_epochs: int
 ) -> None:

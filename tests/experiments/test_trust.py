@@ -19,8 +19,6 @@ from experiments.data import Dataset
 from experiments.errors import RunFailedError, UserError
 from tests.experiments import runner
 
-pytestmark = pytest.mark.usefixtures("_tiny")
-
 ROOT = Path(__file__).parents[2]
 UNPICKLING = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
