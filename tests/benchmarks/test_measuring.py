@@ -26,6 +26,7 @@ from experiments.split import Split
 from tests.experiments.runner import run_here
 
 
+@pytest.mark.slow
 def test_training_is_measured_from_end_to_end(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +82,7 @@ def test_the_loss_is_measured_from_end_to_end(
     assert "| 16 x 10 |" in (tmp_path / "loss.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_step_is_profiled_from_end_to_end(tmp_path: Path) -> None:
     # In a process of its own: XLA reads what to write down when it is loaded.
     subprocess.run(
