@@ -52,20 +52,28 @@ class Checkpoints:
 
     All processes of a run take part in each call, and see the same folder.
 
+    Args:
+        folder: made unless it is there, and rid of what a killed run left unfinished.
+        read_only: neither make nor change anything; damaged checkpoints stay, too.
+
     Raises:
         UserError: the folder is a link: what it leads to may be somebody else's.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         if folder.is_symlink():
             raise UserError(f"{folder} is a link: put the folder itself there")
         # Orbax tells of every step it takes, and of damage, which `restore` tells in a line.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # Read-only, orbax makes, cleans and deletes nothing, whatever the other options say.
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=_KEPT, cleanup_tmp_directories=True, enable_async_checkpointing=False
+            read_only=read_only,
+            max_to_keep=_KEPT,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=False,
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-        for step in self._manager.all_steps():
+        for step in () if read_only else self._manager.all_steps():
             remove_unfinished(self._folder(step))
 
     def __enter__(self) -> "Checkpoints":
@@ -107,7 +115,7 @@ class Checkpoints:
     def restore(self, like: Any, warn: Callable[[str], None]) -> Checkpoint | None:
         """The newest state that is whole; None if there are no checkpoints.
 
-        Damaged ones are told of and removed, so that they can be written again.
+        It warns of damaged ones and removes them, so that they can be written again.
 
         Args:
             like: a pytree of arrays, or of their shapes, of the structure saved.
