@@ -12,6 +12,7 @@ from jax import Array
 
 from dropmax_jax import metrics
 from experiments import predictions, variants
+from experiments.data import Dataset
 from experiments.predictions import Predictions
 from experiments.trained import TrainedRun
 
@@ -80,17 +81,17 @@ def _map_leaves(change: Callable[[Any], Any], values: Any) -> Any:
     return change(values)
 
 
-def measure(run: TrainedRun) -> dict[str, Measurement]:
-    """Measures every method that a trained model serves, on its test set."""
-    predict = predictions.PREDICTORS[run.config.model](run)
-    test = predict(run.data.test)
+def measure(run: TrainedRun, images: Dataset) -> dict[str, Measurement]:
+    """Measures every method that a trained model serves, on the test set of its data."""
+    predict = predictions.PREDICTORS[run.config.model](run, images.validation)
+    test = predict(images.test)
     unfamiliar = {
-        kind: predict(variants.unfamiliar(run.data.test, kind)) for kind in variants.UNFAMILIAR
+        kind: predict(variants.unfamiliar(images.test, kind)) for kind in variants.UNFAMILIAR
     }
     return {
         method: measure_predictions(
             test[method],
-            run.data.test.labels,
+            images.test.labels,
             {kind: methods[method] for kind, methods in unfamiliar.items()},
         )
         for method in test

@@ -79,7 +79,7 @@ def _measured(
     _say(f"{variant}, {config.model}: {len(config.seeds)} models")
     run.train_missing(config, images, folder)
     _say(f"{variant}, {config.model}: measuring")
-    measured = calibration_measures.measure(trained.restore(config, images, folder))
+    measured = calibration_measures.measure(trained.load(folder), images)
     methods = {method: found.to_json() for method, found in measured.items()}
     write_json(folder / MEASUREMENTS, {"of": _identity(config), "methods": methods})
     return measured

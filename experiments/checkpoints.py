@@ -52,20 +52,28 @@ class Checkpoints:
 
     All processes of a run take part in each call, and see the same folder.
 
+    Args:
+        folder: made unless it is there, and rid of what a killed run left unfinished.
+        read_only: neither make nor change anything; damaged checkpoints stay, too.
+
     Raises:
         UserError: the folder is a link: what it leads to may be somebody else's.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         if folder.is_symlink():
             raise UserError(f"{folder} is a link: put the folder itself there")
         # Orbax tells of every step it takes, and of damage, which `restore` tells in a line.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # Read-only, orbax makes, cleans and deletes nothing, whatever the other options say.
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=_KEPT, cleanup_tmp_directories=True, enable_async_checkpointing=False
+            read_only=read_only,
+            max_to_keep=_KEPT,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=False,
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-        for step in self._manager.all_steps():
+        for step in () if read_only else self._manager.all_steps():
             remove_unfinished(self._folder(step))
 
     def __enter__(self) -> "Checkpoints":
@@ -107,14 +115,14 @@ class Checkpoints:
     def restore(self, like: Any, warn: Callable[[str], None]) -> Checkpoint | None:
         """The newest state that is whole; None if there are no checkpoints.
 
-        Damaged ones are told of and removed, so that they can be written again.
+        It warns of damaged ones and removes them, so that they can be written again.
 
         Args:
             like: a pytree of arrays, or of their shapes, of the structure saved.
             warn: called with a line for each damaged checkpoint.
 
         Raises:
-            UserError: there are checkpoints, but none is whole.
+            UserError: there are checkpoints, but none is whole, or one is of another precision.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
@@ -122,7 +130,7 @@ class Checkpoints:
                 with _threads_silenced():
                     checkpoint = self._restore_step(step, like)
             except Exception as error:  # orbax raises many kinds
-                if processes.is_loss(error):
+                if processes.is_loss(error) or isinstance(error, UserError):
                     raise
                 warn(f"the checkpoint of step {step} is damaged ({_reason(error)}): left out")
                 continue
@@ -131,8 +139,8 @@ class Checkpoints:
             return checkpoint
         if steps:
             raise UserError(
-                f"no checkpoint in {self._manager.directory} is whole: remove the run's folder to "
-                "train again from the start"
+                f"no checkpoint in {self._manager.directory} is whole: train again into another "
+                "--savedir"
             )
         return None
 
@@ -154,6 +162,11 @@ class Checkpoints:
         state, about = jax.tree.map(np.asarray, restored["state"]), restored["about"]
         progress = about["progress"]
         if (digest(state), _text_digest(progress)) != (about["digest"], about["progress_digest"]):
+            if (self._folder(step) / _FILE_DIGESTS).exists():  # Its files are whole.
+                raise UserError(
+                    f"the checkpoint of step {step} in {self._manager.directory} has numbers of "
+                    "another precision: set JAX_ENABLE_X64 as it was when they were written"
+                )
             raise ValueError("its digest differs")
         if jax.tree.map(np.shape, state) != jax.tree.map(np.shape, template):
             raise ValueError("its arrays have other shapes")

@@ -24,10 +24,21 @@ class Flags:
 
     Each command has its own, so that one process can import several commands. What a method
     returns holds the flag's `value` after parsing.
+
+    Args:
+        takes: what the command's arguments beside the flags are called, of which it needs one at
+            least; None if it takes none.
+
+    Attributes:
+        arguments: these, after parsing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, takes: str | None = None) -> None:
         self.values = flags.FlagValues()
+        self.takes = takes
+        self.arguments: list[str] = []
+        # Flags may then come after arguments, too.
+        self.values.set_gnu_getopt(takes is not None)
 
     def string(self, name: str, default: str | None, text: str) -> Any:
         """Defines a flag that takes any text."""
@@ -134,11 +145,15 @@ def exit_code(
     """What `run` exits with."""
     try:
         if _HELP.intersection(arguments[1:]):
-            print(f"{description}\n\nFlags:\n\n{_help(own)}")
+            print(f"{description.strip()}\n\nFlags:\n\n{_help(own)}")
             return 0
-        rest = _parsed(own, arguments)
-        if len(rest) > 1:
-            raise UserError(f"unexpected argument {rest[1]!r}: flags are written --name=value")
+        own.arguments = _parsed(own, arguments)[1:]
+        if own.arguments and own.takes is None:
+            raise UserError(
+                f"unexpected argument {own.arguments[0]!r}: flags are written --name=value"
+            )
+        if own.takes is not None and not own.arguments:
+            raise UserError(f"name an {own.takes}; --help says which there can be")
         main()
     except (UserError, flags.Error) as error:
         return _fail(2, f"error: {error}")

@@ -147,6 +147,7 @@ def seeds_predict(task: Task, num_samples: int = 0) -> Callable[..., Heads]:
     return every_seed
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def log_probs(task: Task, heads: Heads, fitted: Any = None) -> Array:
     """The method's log-probabilities `[seeds, N, K]` of heads that a `predictor` gave.
 
@@ -164,13 +165,15 @@ def log_probs(task: Task, heads: Heads, fitted: Any = None) -> Array:
     return jax.vmap(one_seed)(heads, fitted)
 
 
-def fit(
-    task: Task, predict: Predictor, params: Any, seeds: ArrayLike, validation: EvaluationSet
-) -> Any:
-    """What the method fits on validation data after training, for each seed; None for nothing."""
+def fit(task: Task, params: Any, seeds: ArrayLike, validation: Split) -> Any:
+    """What the method fits on validation data after training, for each seed; None for nothing.
+
+    Takes what `evaluate` takes.
+    """
     if task.method.fit is None:
         return None
-    heads = predict(params, seeds, validation)
+    predict = predictor(task, task.method.num_samples)
+    heads = predict(replicate(params), seeds, on_devices(validation))
     return jax.vmap(task.method.fit, (0, None))(heads, jnp.asarray(validation.labels))
 
 
@@ -184,11 +187,10 @@ def evaluate(task: Task, params: Any, seeds: ArrayLike, validation: Split, test:
         validation: what to fit on.
         test: what to measure on.
     """
-    on_each = replicate(params)
+    fitted = fit(task, params, seeds, validation)
     predict = predictor(task, task.method.num_samples)
-    fitted = fit(task, predict, on_each, seeds, on_devices(validation))
-    heads = predict(on_each, seeds, on_devices(test))
-    return figures(jax.jit(log_probs, static_argnums=0)(task, heads, fitted), test.labels)
+    heads = predict(replicate(params), seeds, on_devices(test))
+    return figures(log_probs(task, heads, fitted), test.labels)
 
 
 @jax.jit

@@ -13,6 +13,7 @@ from experiments.errors import UserError
 
 # What begins with this, a run has made and not finished.
 UNFINISHED = ".dropmax_unfinished."
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -78,13 +79,11 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock", timeout=0)
+        lock = filelock.FileLock(folder / LOCK, timeout=0)
         lock.acquire()
         remove_unfinished(folder)
     except filelock.Timeout as error:
-        raise UserError(
-            f"another run is using {folder}: wait for it to end, or pass another --savedir"
-        ) from error
+        raise _in_use(folder) from error
     except (OSError, NotImplementedError) as error:
         raise UserError(
             f"cannot write to {folder}: {_reason(error)}; pass another --savedir"
@@ -93,6 +92,49 @@ def locked_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def read_folder(folder: Path) -> Iterator[None]:
+    """Keeps runs out of a folder while it is read; writes nothing there.
+
+    Several readers can share a folder. If it has no lock that can be opened, they go on without.
+
+    Raises:
+        UserError: a run is using the folder.
+    """
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        yield
+        return
+    try:
+        # Filelock would open it for writing, which read-only media refuse.
+        lock = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _in_use(folder) from error
+        except OSError:
+            pass  # Some file systems have no locks.
+        yield
+    finally:
+        os.close(lock)
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether this process can write nothing to a folder."""
+    return not os.access(folder, os.W_OK)
+
+
+def _in_use(folder: Path) -> UserError:
+    return UserError(
+        f"another run is using {folder}: wait for it to end, or pass another --savedir"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -1,15 +1,19 @@
 """Draws which classes a trained DropMax retains: `python -m experiments.masks`."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 
 from experiments import command
 from experiments.errors import UserError
+from experiments.files import is_read_only
 
 FLAGS = command.Flags()
 _SAVEDIR = FLAGS.string("savedir", "results/dropmax", "folder of a run of experiments.mnist")
-_OUTPUT = FLAGS.string("output", None, "PNG to write (default: masks.png in --savedir)")
+_OUTPUT = FLAGS.string(
+    "output", None, "PNG to write (default: masks.png in --savedir, or here if that is read-only)"
+)
 _MNIST_PATH = FLAGS.string(
     "mnist_path", None, "folder of MNIST's four IDX files, if it is not where the run found it"
 )
@@ -18,7 +22,8 @@ _MNIST_PATH = FLAGS.string(
 def main() -> None:
     """Runs the command."""
     savedir = command.path("savedir", _SAVEDIR.value)
-    output = savedir / "masks.png"
+    # On read-only media, the current folder has to do.
+    output = (Path() if is_read_only(savedir) else savedir) / "masks.png"
     if _OUTPUT.value is not None:
         output = command.path("output", _OUTPUT.value)
         if output.suffix.lower() != ".png":
@@ -30,16 +35,17 @@ def main() -> None:
 
     from experiments import plots, trained
 
-    run = trained.load(savedir, _MNIST_PATH.value)
+    run = trained.load(savedir)
     if "prior_logits" not in run.task.method.heads:
         raise UserError(f"the model in {savedir} has no retain probabilities: train dropmax")
+    test = trained.load_data(run, _MNIST_PATH.value).test
     # The first seed's: a figure is of one model.
-    heads = jax.tree.map(lambda head: head[0], run.heads(run.data.test))
+    heads = jax.tree.map(lambda head: head[0], run.heads(test.images))
     retained = np.asarray(jax.nn.sigmoid(heads.prior_logits))
     softmax = np.asarray(jax.nn.softmax(heads.logits))
     masked = np.exp(run.task.method.log_probs(heads))
-    plots.masks(run.data.test, retained, softmax, masked, output)
-    print(f"wrote {output}")
+    plots.masks(test, retained, softmax, masked, output)
+    print(f"wrote {output.absolute()}")
 
 
 if __name__ == "__main__":

@@ -34,16 +34,15 @@ Predictor = Callable[[Split], dict[str, Predictions]]
 """Predicts images, by every method that one trained model serves."""
 
 
-def softmax(run: TrainedRun) -> Predictor:
+def softmax(run: TrainedRun, validation: Split) -> Predictor:
     """Softmax, and the same with a temperature fitted on validation data to each seed's model."""
     scaling = METHODS["temperature_scaling"]
     assert scaling.fit is not None
-    validation = run.data.validation
     labels = jnp.asarray(validation.labels)
-    temperatures = jax.vmap(scaling.fit, (0, None))(run.heads(validation), labels)
+    temperatures = jax.vmap(scaling.fit, (0, None))(run.heads(validation.images), labels)
 
     def predict(images: Split) -> dict[str, Predictions]:
-        heads = run.heads(images)
+        heads = run.heads(images.images)
         plain = jax.vmap(METHODS["softmax"].log_probs)(heads)
         scaled = jax.vmap(scaling.log_probs)(heads, temperatures)
         return {
@@ -54,11 +53,11 @@ def softmax(run: TrainedRun) -> Predictor:
     return predict
 
 
-def mc_dropout(run: TrainedRun) -> Predictor:
+def mc_dropout(run: TrainedRun, _: Split) -> Predictor:
     """Softmax averaged over forward passes with dropout."""
 
     def predict(images: Split) -> dict[str, Predictions]:
-        heads = run.heads(images, NUM_SAMPLES)
+        heads = run.heads(images.images, NUM_SAMPLES)
         return {
             "mc_dropout": _stack([_average(_softmax_log_probs(each)) for each in _of_seeds(heads)])
         }
@@ -66,12 +65,12 @@ def mc_dropout(run: TrainedRun) -> Predictor:
     return predict
 
 
-def dropmax(run: TrainedRun) -> Predictor:
+def dropmax(run: TrainedRun, _: Split) -> Predictor:
     """DropMax with the mean mask, and averaged over masks drawn from the prior."""
     method = METHODS["dropmax"]
 
     def predict(images: Split) -> dict[str, Predictions]:
-        heads = run.heads(images)
+        heads = run.heads(images.images)
         keys = [seed_keys(int(seed)).evaluation for seed in run.seeds]
         return {
             "dropmax": Predictions(np.asarray(jax.vmap(method.log_probs)(heads))),
@@ -86,12 +85,12 @@ def dropmax(run: TrainedRun) -> Predictor:
     return predict
 
 
-PREDICTORS: Mapping[str, Callable[[TrainedRun], Predictor]] = {
+PREDICTORS: Mapping[str, Callable[[TrainedRun, Split], Predictor]] = {
     "softmax": softmax,
     "mc_dropout": mc_dropout,
     "dropmax": dropmax,
 }
-"""By the name of the model that is trained."""
+"""By the name of the model that is trained: functions of the run and its validation set."""
 
 
 @jax.jit

@@ -21,7 +21,7 @@ from experiments.checkpoints import Checkpoint, Checkpoints
 from experiments.config import Config, differences, read_config
 from experiments.data import Dataset, Share
 from experiments.errors import RunFailedError, UserError
-from experiments.files import locked_folder, write_json, write_text
+from experiments.files import is_read_only, locked_folder, read_folder, write_json, write_text
 from experiments.progress import Progress
 from experiments.statistics import mean_and_half_width
 from experiments.stopping import Stopped, StopRequest, stop_request
@@ -114,6 +114,8 @@ def _finished_summary(savedir: Path, config: Config) -> dict[str, Any] | None:
 def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
     """Tests the newest checkpoint of a run; writes `summary.json` if it is that of the last step.
 
+    A folder that is read-only is tested, too, and left as it is.
+
     Returns:
         What `summary.json` holds, or would.
 
@@ -124,22 +126,27 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
         raise UserError(f"there is no run in {savedir}: train one first, or pass --savedir")
     _check_same_config(config, savedir)
     task = training.make_task(config, len(data.train.labels))
+    # Process 0 decides for all.
+    read_only = bool(processes.gather(is_read_only(savedir))[0, 0])
+    lock = read_folder if read_only else locked_folder
     with (
         jax_settings.applied(config.jax_settings or {}),
-        _locked_by_first(savedir),
+        processes.held_by_first(lambda: lock(savedir)),
         _failed_writes_told(savedir),
     ):
-        with Checkpoints(savedir / "checkpoints") as checkpoints:
+        with Checkpoints(savedir / "checkpoints", read_only=read_only) as checkpoints:
             like = training.abstract_states(task, config.seeds)
             checkpoint = checkpoints.restore(like, warn=print)
         if checkpoint is None:
             raise UserError(f"there is no checkpoint in {savedir}: train first")
         summary = _summary(task, config, data, checkpoint)
         num_steps = task.steps_per_epoch * config.num_epochs
-        if checkpoint.step == num_steps:
-            _write_results(savedir, summary, checkpoint)
-        else:
+        if checkpoint.step != num_steps:
             print(f"the run is unfinished: this is step {checkpoint.step} of {num_steps}")
+        if read_only:
+            print(f"{savedir} is read-only: nothing was written")
+        elif checkpoint.step == num_steps:
+            _write_results(savedir, summary, checkpoint)
         return summary
 
 
@@ -475,6 +482,7 @@ def _summary(
             f"the predictions after step {checkpoint.step} are not finite: a lower learning rate "
             "may help"
         )
+    fitted = evaluation.fit(task, checkpoint.state.params, seeds, data.validation)
     progress = checkpoint.progress
     steps = checkpoint.step * len(config.seeds)
     return {
@@ -485,6 +493,8 @@ def _summary(
         "num_test": len(data.test.labels),
         "seeds": list(config.seeds),
         **{f"test_{name}": _numbers(values) for name, values in figures._asdict().items()},
+        # With all digits, since `trained` predicts with it.
+        **({} if fitted is None else {"fitted": np.asarray(fitted).tolist()}),
         "train_seconds": round(progress["train_seconds"], 3),
         "compile_seconds": round(progress["compile_seconds"], 3),
         "steps_per_second": round(steps / progress["train_seconds"], 2),

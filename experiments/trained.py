@@ -1,76 +1,183 @@
-"""Models that earlier runs trained, loaded for the commands that look into them."""
+"""Models that earlier runs trained, used from their checkpoints alone."""
 
 import dataclasses
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from dropmax_jax import Heads
-from experiments import data, evaluation, training
-from experiments.checkpoints import Checkpoints
+from experiments import data, evaluation, jax_settings, training
+from experiments.checkpoints import Checkpoint, Checkpoints
 from experiments.config import Config, read_config
 from experiments.data import Dataset, Split
 from experiments.errors import UserError
-from experiments.files import locked_folder
+from experiments.files import read_folder, read_json
 
 
 class TrainedRun(NamedTuple):
-    """A run's models and data.
+    """A run's models.
 
     Attributes:
+        folder: the run's.
         config: what was trained.
-        data: what it was trained on.
         task: the network and method.
         params: the trained parameters, leaves `[seeds, ...]`.
+        fitted: what the method fitted on validation data, `[seeds, ...]`; None if it fits nothing,
+            or the run has not been tested.
     """
 
+    folder: Path
     config: Config
-    data: Dataset
     task: training.Task
     params: Any
+    fitted: np.ndarray | None
 
     @property
     def seeds(self) -> np.ndarray:
         """int32 `[seeds]`."""
         return np.asarray(self.config.seeds, np.int32)
 
-    def heads(self, images: Split, num_samples: int = 0) -> Heads:
-        """The heads of images, `[seeds, N, K]`; see `evaluation.predictor`."""
+    def heads(self, images: ArrayLike, num_samples: int = 0) -> Heads:
+        """The heads of images, NumPy arrays.
+
+        Args:
+            images: uint8 `[N, 28, 28]`, N at least 1, light digits on dark ground, as in MNIST.
+            num_samples: if not 0, forward passes with dropout on, whose noise depends on the seed
+                and on an image's place; else one pass without.
+
+        Returns:
+            Heads `[seeds, N, K]`, or `[seeds, num_samples, N, K]`.
+
+        Raises:
+            ValueError: `images` has another shape or type.
+        """
         predict = evaluation.predictor(self.task, num_samples)
-        params = training.replicate(self.params)
-        return predict(params, self.seeds, evaluation.on_devices(images))
+        with jax_settings.applied(self.config.jax_settings or {}):
+            params = training.replicate(self.params)
+            return predict(params, self.seeds, evaluation.on_devices(_unlabelled(images)))
+
+    def log_probs(self, images: ArrayLike) -> np.ndarray:
+        """The log-probabilities of the classes, in nats, as the run's own test predicts them.
+
+        Args:
+            images: as for `heads`.
+
+        Returns:
+            float32 `[seeds, N, K]`.
+
+        Raises:
+            ValueError: `images` has another shape or type.
+            UserError: the method fits something on validation data, and that is not there.
+        """
+        if self.task.method.fit is not None and self.fitted is None:
+            raise UserError(
+                f"the run in {self.folder} lacks what {self.config.model} fits on validation data: "
+                f"run experiments.mnist --mode=test --savedir={self.folder} first"
+            )
+        heads = self.heads(images, self.task.method.num_samples)
+        with jax_settings.applied(self.config.jax_settings or {}):
+            return np.asarray(evaluation.log_probs(self.task, heads, self.fitted))
 
 
-def load(savedir: Path, mnist_path: str | None = None) -> TrainedRun:
-    """Loads the newest checkpoint of a run.
+def load(savedir: str | os.PathLike[str]) -> TrainedRun:
+    """Loads the newest checkpoint of a run; needs no data, and writes nothing.
 
     Args:
         savedir: the run's folder.
-        mnist_path: where its data are, if they are no longer where the run found them.
 
     Raises:
-        UserError: there is no such run, or it is under way, or its data are not the same any more.
+        UserError: there is no such run, or it is under way, or no checkpoint is whole.
+
+    Example:
+        >>> from experiments import trained
+        >>> run = trained.load("results/dropmax")  # doctest: +SKIP
+        >>> run.log_probs(np.zeros((5, 28, 28), np.uint8)).shape  # doctest: +SKIP
+        (1, 5, 10)
     """
+    savedir = Path(savedir)
     if not (savedir / "config.json").is_file():
         raise UserError(f"there is no run in {savedir}: train one with experiments.mnist first")
     config = read_config(savedir / "config.json")
+    # Only the schedule of the learning rate depends on the number of images.
+    task = training.make_task(config, num_train=config.batch_size)
+    # Orbax starts an event loop. A notebook's thread has one already, a new thread has none.
+    with (
+        read_folder(savedir),
+        jax_settings.applied(config.jax_settings or {}),
+        ThreadPoolExecutor(1) as thread,
+    ):
+        checkpoint = thread.submit(_newest_checkpoint, savedir, config, task).result()
+        fitted = _fitted(savedir, config, task, checkpoint)
+    return TrainedRun(savedir, config, task, checkpoint.state.params, fitted)
+
+
+def load_data(run: TrainedRun, mnist_path: str | None = None) -> Dataset:
+    """Loads the data that a run was trained on.
+
+    Args:
+        run: the run.
+        mnist_path: where its data are, if they are no longer where the run found them.
+
+    Raises:
+        UserError: the data are not there, or not the same any more.
+    """
+    config = run.config
     here = dataclasses.replace(config, mnist_path=mnist_path or config.mnist_path)
     dataset = data.load_for(here)
     if data.fingerprint(dataset) != config.data_fingerprint:
-        raise UserError(f"the run in {savedir} was trained on other data: pass its --mnist_path")
-    return restore(config, dataset, savedir)
+        raise UserError(f"the run in {run.folder} was trained on other data: pass its --mnist_path")
+    return dataset
 
 
-def restore(config: Config, dataset: Dataset, savedir: Path) -> TrainedRun:
-    """Loads the newest checkpoint of a run of that configuration and data.
+def _newest_checkpoint(savedir: Path, config: Config, task: training.Task) -> Checkpoint:
+    folder = savedir / "checkpoints"
+    checkpoint = None
+    if folder.is_dir():
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            like = training.abstract_states(task, config.seeds)
+            checkpoint = checkpoints.restore(like, warn=_warn)
+    if checkpoint is None:
+        raise UserError(
+            f"there is no checkpoint in {savedir}: train with experiments.mnist --resume, or into "
+            "another --savedir"
+        )
+    return checkpoint
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _fitted(
+    savedir: Path, config: Config, task: training.Task, checkpoint: Checkpoint
+) -> np.ndarray | None:
+    """What `summary.json` says was fitted to the checkpoint; None if it does not say."""
+    is_last = len(checkpoint.progress["history"]) == config.num_epochs
+    if task.method.fit is None or not is_last:
+        return None
+    try:
+        fitted = np.asarray(read_json(savedir / "summary.json")["fitted"], np.float32)
+    except (UserError, LookupError, TypeError, ValueError):
+        return None
+    is_right = fitted.shape[:1] == (len(config.seeds),) and np.isfinite(fitted).all()
+    return fitted if is_right else None
+
+
+def _unlabelled(images: ArrayLike) -> Split:
+    """Images, checked, with labels that nothing looks at.
 
     Raises:
-        UserError: there is no checkpoint, or none is whole, or the run is under way.
+        ValueError: see `TrainedRun.heads`.
     """
-    task = training.make_task(config, len(dataset.train.labels))
-    with locked_folder(savedir), Checkpoints(savedir / "checkpoints") as checkpoints:
-        checkpoint = checkpoints.restore(training.abstract_states(task, config.seeds), warn=print)
-    if checkpoint is None:
-        raise UserError(f"there is no checkpoint in {savedir}: remove it to train again")
-    return TrainedRun(config, dataset, task, checkpoint.state.params)
+    array = np.asarray(images)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[1:] != (28, 28) or not len(array):
+        raise ValueError(
+            "images must be uint8 [N, 28, 28] with N at least 1, but is "
+            f"{array.dtype} {list(array.shape)}"
+        )
+    return Split(array, np.zeros(len(array), np.int32))

@@ -81,16 +81,9 @@ def finished(
 
 
 @pytest.fixture(scope="module")
-def models(config: Config, small_data: data.Dataset, finished: Path) -> dict[str, TrainedRun]:
+def models(finished: Path) -> dict[str, TrainedRun]:
     """The models that were trained on clean images."""
-    return {
-        model: trained.restore(
-            calibration_runs.config_of(model, config, small_data),
-            small_data,
-            finished / "clean" / model,
-        )
-        for model in predictions.PREDICTORS
-    }
+    return {model: trained.load(finished / "clean" / model) for model in predictions.PREDICTORS}
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -206,17 +199,19 @@ class TestMeasurement:
 
 
 class TestPredictions:
-    def test_softmax_and_its_temperature(self, models: dict[str, TrainedRun]) -> None:
-        model = models["softmax"]
-        predicted = predictions.softmax(model)(model.data.test)
+    def test_softmax_and_its_temperature(
+        self, models: dict[str, TrainedRun], small_data: data.Dataset
+    ) -> None:
+        model, test, validation = models["softmax"], small_data.test, small_data.validation
+        predicted = predictions.softmax(model, validation)(test)
         assert list(predicted) == ["softmax", "temperature_scaling"]
-        logits = np.asarray(model.heads(model.data.test).logits, float)
-        of_validation = np.asarray(model.heads(model.data.validation).logits, float)
+        logits = np.asarray(model.heads(test.images).logits, float)
+        of_validation = np.asarray(model.heads(validation.images).logits, float)
         for seed in range(2):
 
             def nll(inverse: float, seed: int = seed) -> float:
                 log_probs = scipy.special.log_softmax(inverse * of_validation[seed], -1)
-                return -float(np.mean(log_probs[np.arange(1000), model.data.validation.labels]))
+                return -float(np.mean(log_probs[np.arange(1000), validation.labels]))
 
             inverse = scipy.optimize.minimize_scalar(nll, (0.1, 1.0)).x
             for method, scale in (("softmax", 1.0), ("temperature_scaling", inverse)):
@@ -227,12 +222,12 @@ class TestPredictions:
                 assert predicted[method].mutual_information is None
 
     def test_dropmax_with_the_mean_mask_and_with_samples(
-        self, models: dict[str, TrainedRun]
+        self, models: dict[str, TrainedRun], small_data: data.Dataset
     ) -> None:
-        model = models["dropmax"]
-        predicted = predictions.dropmax(model)(model.data.test)
+        model, test = models["dropmax"], small_data.test
+        predicted = predictions.dropmax(model, small_data.validation)(test)
         assert list(predicted) == ["dropmax", "dropmax_monte_carlo"]
-        heads = model.heads(model.data.test)
+        heads = model.heads(test.images)
         logits, prior = np.asarray(heads.logits, float), np.asarray(heads.prior_logits, float)
         expected = scipy.special.log_softmax(logits + scipy.special.log_expit(prior), -1)
         np.testing.assert_allclose(predicted["dropmax"].log_probs, expected, atol=1e-4)
@@ -247,11 +242,10 @@ class TestPredictions:
 
     @pytest.mark.parametrize("model", list(predictions.PREDICTORS))
     def test_are_probabilities_and_the_same_again(
-        self, models: dict[str, TrainedRun], model: str
+        self, models: dict[str, TrainedRun], small_data: data.Dataset, model: str
     ) -> None:
-        predict = predictions.PREDICTORS[model](models[model])
-        test = models[model].data.test
-        once, again = predict(test), predict(test)
+        predict = predictions.PREDICTORS[model](models[model], small_data.validation)
+        once, again = predict(small_data.test), predict(small_data.test)
         for method, predicted in once.items():
             assert predicted.log_probs.shape == (2, 200, 10)
             np.testing.assert_allclose(np.exp(predicted.log_probs).sum(-1), 1.0, rtol=1e-5)

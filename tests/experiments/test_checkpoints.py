@@ -246,7 +246,7 @@ def test_all_damaged_is_an_error_and_removes_nothing(folder: Path) -> None:
         for path in files_of(folder / step):
             truncate(path)
     before = files_of(folder)
-    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: remove the run"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is whole: train again into another"):
         restored(folder)
     assert files_of(folder) == before
 

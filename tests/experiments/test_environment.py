@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
-from experiments import command, data, jax_settings, run
+from experiments import command, data, jax_settings, run, trained
 from experiments.config import Config, differences, read_config
 from experiments.data import Dataset
 from experiments.errors import RunFailedError, UserError
+from experiments.files import write_json
 from tests.experiments.results import numbers_of
-from tests.experiments.runner import ROOT, Outcome, environment
+from tests.experiments.runner import ROOT, Outcome, environment, files_under
 
 
 def apart(variables: Mapping[str, str], *arguments: str, cwd: Path = ROOT) -> Outcome:
@@ -48,6 +50,11 @@ def config(small_data: Dataset, mnist_folder: Path) -> Config:
 
 def settled(config: Config, dataset: Dataset) -> Config:
     return config.on(dataset.name, data.fingerprint(dataset))
+
+
+def _predicted(folder: Path, enable_x64: bool, images: np.ndarray) -> np.ndarray:
+    with jax_settings.applied({"enable_x64": enable_x64}):
+        return trained.load(folder).log_probs(images)
 
 
 class TestPictures:
@@ -177,6 +184,30 @@ class TestSettingsOfJax:
         assert differences(there, here) == ["JAX_ENABLE_X64 is True, not False"]
         # A configuration of before they were noted had JAX's defaults.
         assert not differences(dataclasses.replace(here, jax_settings=None), here)
+
+    def test_of_a_run_that_did_not_note_them_are_not_taken_for_damage(
+        self, config: Config, small_data: Dataset, tmp_path: Path
+    ) -> None:
+        with jax_settings.applied({"enable_x64": True}):
+            run.train(settled(config, small_data), small_data, tmp_path / "run")
+        unnoted = dataclasses.replace(settled(config, small_data), jax_settings=None)
+        write_json(tmp_path / "run" / "config.json", unnoted.to_json())
+        before = files_under(tmp_path / "run")
+        with pytest.raises(UserError, match="set JAX_ENABLE_X64 as it was"):
+            run.test(unnoted, small_data, tmp_path / "run")
+        assert files_under(tmp_path / "run") == before
+
+    def test_are_those_of_the_run_in_its_predictions(
+        self, config: Config, small_data: Dataset, tmp_path: Path
+    ) -> None:
+        for x64 in (True, False):
+            with jax_settings.applied({"enable_x64": x64}):
+                run.train(settled(config, small_data), small_data, tmp_path / str(x64))
+            here, there = (
+                _predicted(tmp_path / str(x64), setting, small_data.test.images[:5])
+                for setting in (x64, not x64)
+            )
+            np.testing.assert_array_equal(here, there)
 
     def test_that_are_impossible_are_refused(self, tmp_path: Path) -> None:
         with (

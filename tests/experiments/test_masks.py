@@ -13,9 +13,9 @@ from experiments.config import Config, read_config
 from experiments.errors import UserError
 from experiments.files import locked_folder, write_json
 from experiments.split import Split
-from experiments.trained import load
+from experiments.trained import load, load_data
 from tests.dropmax_jax import oracle
-from tests.experiments.runner import run_here
+from tests.experiments.runner import files_under, run_here
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_the_model_predicts_in_its_own_way(
     retained, softmax, masked = drawn
     # The logits up to a constant, which the mask does not leave alone.
     trained = load(dropmax_logit_run)
-    logits = np.asarray(trained.heads(trained.data.test).logits[0])
+    logits = np.asarray(trained.heads(load_data(trained).test.images).logits[0])
     np.testing.assert_allclose(softmax, np.exp(oracle.log_softmax(logits)), rtol=1e-4, atol=1e-6)
     expected = np.exp(oracle.log_softmax(retained * logits))
     np.testing.assert_allclose(masked, expected, rtol=1e-4, atol=1e-6)
@@ -115,17 +115,17 @@ def test_a_run_on_other_data_is_not_loaded(finished_run: Path, tmp_path: Path) -
     config: Config = read_config(folder / "config.json")
     write_json(folder / "config.json", {**config.to_json(), "data_fingerprint": "another"})
     with pytest.raises(UserError, match="trained on other data"):
-        load(folder)
+        load_data(load(folder))
 
 
 def test_a_run_under_way_is_refused_and_left_alone(finished_run: Path, tmp_path: Path) -> None:
-    """Opening its checkpoints would remove the one that is being written."""
+    """Reading does not remove the checkpoint that is being written, and nothing else either."""
     folder = Path(shutil.copytree(finished_run, tmp_path / "run"))
     unfinished = folder / "checkpoints" / "100.orbax-checkpoint-tmp"
     unfinished.mkdir()
-    with locked_folder(folder):
-        with pytest.raises(UserError, match="another run is using"):
-            load(folder)
-        assert unfinished.exists()
+    with locked_folder(folder), pytest.raises(UserError, match="another run is using"):
+        load(folder)
+    before = files_under(folder)
     load(folder)
-    assert not unfinished.exists()
+    assert files_under(folder) == before
+    assert unfinished.exists()

@@ -559,7 +559,7 @@ class TestDamagedCheckpoint:
         (folder / "summary.json").unlink()
         code, _, stderr = runner.run_here(capfd, f"--savedir={folder}", flag)
         assert code == 2
-        assert "whole: remove the run's folder to train again" in stderr.splitlines()[-1]
+        assert "whole: train again into another --savedir" in stderr.splitlines()[-1]
 
     def test_none_is_an_error_when_testing(
         self, dropmax_config: Config, small_data: Dataset, folder: Path
