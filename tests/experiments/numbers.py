@@ -65,12 +65,13 @@ def main() -> None:
     flags = process_flags.define(own)
     own.values(["numbers", *arguments])
     with processes.joined(*flags.values()):
-        print_numbers(folder)
+        NETWORKS["tiny"] = tiny.Tiny
+        print(json.dumps(numbers_here(folder)))
         sys.stdout.flush()
 
 
-def print_numbers(folder: str) -> None:
-    NETWORKS["tiny"] = tiny.Tiny
+def numbers_here(folder: str | Path) -> dict[str, Any]:
+    """The numbers on the devices of this process and the others of its run."""
     images = data.load(mnist_path=folder, train_per_class=30).train
     numbers = {
         "devices": jax.device_count(),
@@ -79,15 +80,17 @@ def print_numbers(folder: str) -> None:
     }
     if jax.process_count() == 1:
         numbers["mc_dropout"] = first_epoch("mc_dropout", "tiny", images)
-        numbers["counts"] = {size: counts(size) for size in COUNTED}
-    if jax.device_count() == jax.local_device_count() == 3:
+        numbers["counts"] = {str(size): counts(size) for size in COUNTED}
+    if jax.device_count() == jax.local_device_count() == 7:
         numbers["lenet"] = first_epoch("dropmax", "lenet", images)
-    print(json.dumps(numbers))
+    return numbers
 
 
 @functools.cache
 def on_devices(count: int, mnist_folder: Path) -> dict[str, Any]:
-    """What `main` prints in a process of its own with so many devices."""
+    """The numbers in a process of its own with so many devices; on one device, in this process."""
+    if count == 1:
+        return numbers_here(mnist_folder)
     process = subprocess.run(
         [sys.executable, "-m", "tests.experiments.numbers", str(mnist_folder)],
         cwd=ROOT,

@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,8 +11,7 @@ from experiments.config import Config
 from experiments.data import Dataset
 from experiments.split import Split
 from experiments.training import Task
-from tests.experiments import numbers, tiny
-from tests.experiments.numbers import flat, on_devices
+from tests.experiments import tiny
 
 SEEDS = jnp.array([0, 1], jnp.int32)
 
@@ -110,16 +108,6 @@ class TestPredictor:
         difference = np.abs(samples.mean(1) - plain_heads(task, params, images.images).logits)
         assert np.all(difference < 6 * error + 1e-6)
         assert np.all(error > 0)
-
-    @numbers.DEVICE_COUNTS
-    @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
-    def test_gives_the_same_on_any_number_of_devices(
-        self, devices: int, model: str, mnist_folder: Path
-    ) -> None:
-        """After an epoch of training on them; of mc_dropout, samples."""
-        wanted = flat(on_devices(1, mnist_folder)[model]["logits"])
-        found = flat(on_devices(devices, mnist_folder)[model]["logits"])
-        np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def figures_of(log_probs: Any, labels: np.ndarray) -> np.ndarray:

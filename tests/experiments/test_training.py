@@ -92,10 +92,19 @@ class TestDevices:
         found = flat(on_devices(devices, mnist_folder)[model][what])
         np.testing.assert_allclose(found, wanted, rtol=1e-5 if what == "first step" else 1e-4)
 
+    @numbers.DEVICE_COUNTS
+    @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
+    def test_predict_the_same(self, devices: int, model: str, mnist_folder: Path) -> None:
+        """After an epoch of training on them; of mc_dropout, samples."""
+        wanted = flat(on_devices(1, mnist_folder)[model]["logits"])
+        found = flat(on_devices(devices, mnist_folder)[model]["logits"])
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+    @pytest.mark.slow
     def test_give_the_same_with_lenet(self, mnist_folder: Path) -> None:
         images = data.load(mnist_path=mnist_folder, train_per_class=30).train
         wanted = numbers.first_epoch("dropmax", "lenet", images)
-        found = on_devices(3, mnist_folder)["lenet"]
+        found = on_devices(7, mnist_folder)["lenet"]
         for name in ("first step", "first epoch"):
             np.testing.assert_allclose(flat(found[name]), flat(wanted[name]), rtol=1e-4)
 
