@@ -19,6 +19,7 @@ from experiments.config import Config, read_config
 from experiments.errors import UserError
 from experiments.files import write_json
 from tests.experiments.runner import files_under
+from tests.test_readme import blocks
 
 MODELS = ("softmax", "dropmax", "mc_dropout", "temperature_scaling")
 
@@ -229,3 +230,16 @@ def test_what_is_no_run_is_told_in_a_line(runs: Path, tmp_path: Path, what: str)
     message = "checkpoint" if what.startswith("check") else "run"
     with pytest.raises(UserError, match=f"there is no {message} in"):
         trained.load(folder)
+
+
+def test_the_readmes_example_runs(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "dropmax").symlink_to(runs / "dropmax")
+    monkeypatch.chdir(tmp_path)
+    (example,) = (block for block in blocks("python") if "trained.load" in block)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["log_probs"].shape == names["retained"].shape == (2, 5, 10)
+    np.testing.assert_allclose(np.exp(names["log_probs"]).sum(-1), 1, rtol=1e-5)
