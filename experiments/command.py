@@ -166,30 +166,24 @@ def exit_code(
     except OSError as error:
         # Such as a full disk, where no command has more to say of it.
         return _fail(1, f"error: {error}")
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, AssertionError) as error:
         # XLA's errors start with their kind.
-        if isinstance(error, RuntimeError) and not str(error).startswith("RESOURCE_EXHAUSTED"):
-            return _fail_for_lack_of_devices()
-        return _fail(
-            1,
-            f"error: out of memory ({str(error)[:200]}); fewer seeds, or less data, need less of "
-            "it; what was saved is kept",
-        )
+        if isinstance(error, MemoryError) or str(error).startswith("RESOURCE_EXHAUSTED"):
+            return _fail(
+                1,
+                f"error: out of memory ({str(error)[:200]}); fewer seeds, or less data, need less "
+                "of it; what was saved is kept",
+            )
+        # JAX says in several ways that it lacks the devices it is told to use.
+        reason = jax_settings.missing_devices() if "jax" in sys.modules else None
+        if reason is None:
+            raise
+        return _fail(2, f"error: {reason}")
     except Stopped as stopped:
         return _fail(stopped.exit_code, str(stopped))
     except KeyboardInterrupt:
         return _fail(_INTERRUPTED, "interrupted")
-    except AssertionError:  # JAX's, of a plugin that is not installed
-        return _fail_for_lack_of_devices()
     return 0
-
-
-def _fail_for_lack_of_devices() -> int:
-    """Ends with a line if that is why the command failed; else raises again what was raised."""
-    reason = jax_settings.missing_devices() if "jax" in sys.modules else None
-    if reason is None:
-        raise
-    return _fail(2, f"error: {reason}")
 
 
 def _parsed(own: Flags, arguments: Sequence[str]) -> list[str]:
@@ -220,12 +214,13 @@ def print_report(file: Path) -> None:
 
 
 def set_up_jax() -> None:
-    """Imports JAX for a command, which ends for none of JAX's aids to find faults.
+    """Imports JAX for a command, without the aids to find faults that would end it.
 
-    Compiled programs are kept in the user's cache folder, unless JAX is told of another place.
+    JAX keeps compiled programs in the user's cache folder, unless the environment names another.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         _keep_compiled_programs()
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     jax_settings.apply({})
 
 
@@ -247,7 +242,6 @@ def _keep_compiled_programs() -> None:
         )
         return
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
 def _help(own: Flags) -> str:

@@ -19,8 +19,8 @@ DECIDING: Mapping[str, Any] = {
 }
 """What changes random numbers or precision, with JAX's defaults."""
 
-# Aids to find faults, which would end a command that makes no fault: the trainer looks for losses
-# that are not finite by itself, and saves the state.
+# Aids to find faults. They would end a command that has none: the trainer looks for losses that are
+# not finite by itself, and saves the state.
 _AIDS: Mapping[str, Any] = {
     "debug_nans": False,
     "debug_infs": False,
