@@ -32,7 +32,8 @@ def logistic_by_row(
     """
     rows, columns = shape
     is_threefry = jax.random.key_impl(key) == "threefry2x32"
-    counts_elements: bool = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
+    # Only newer versions of jax give this setting a type.
+    counts_elements: bool = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined, unused-ignore]
     fits = dtype == jnp.float32 and rows * columns <= 2**32
     if not (is_threefry and counts_elements and fits):
         return logistic(key, shape, dtype), lambda row: row

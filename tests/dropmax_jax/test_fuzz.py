@@ -31,7 +31,7 @@ from dropmax_jax import (
 from tests.dropmax_jax import oracle
 
 KEY = jax.random.key(0)
-DTYPES = [np.float32, np.float16, jnp.bfloat16]
+DTYPES: list[Any] = [np.float32, np.float16, jnp.bfloat16]
 # Few shapes: each is compiled anew.
 SHAPES = [(3,), (2, 2, 5)]
 CONFIG = settings(max_examples=30, deadline=None, derandomize=True)

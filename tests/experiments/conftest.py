@@ -2,7 +2,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import pytest
 
 from dropmax_jax.networks import NETWORKS
@@ -10,24 +9,6 @@ from experiments import config, data, run
 from experiments.config import Config
 from tests.experiments.fake_mnist import write_mnist
 from tests.experiments.tiny import Tiny
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Programs are compiled once for all tests and the processes they start, and then forgotten."""
-    folder = tmp_path_factory.mktemp("compiled")
-    options = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in options.items():
-            patch.setenv(name.upper(), str(value))
-            jax.config.update(name, value)
-        yield folder
-        for name, value in before.items():
-            jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")

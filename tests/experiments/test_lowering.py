@@ -65,6 +65,7 @@ def sharded(
     split, same = PartitionSpec(DEVICES), PartitionSpec()
     return jax.shard_map(
         on_device,
+        # As in pmap's mesh; an abstract mesh has explicit axes by default since jax 0.11.1.
         mesh=AbstractMesh((devices,), (DEVICES,), axis_types=(AxisType.Auto,)),
         in_specs=tuple(same if axis is None else split for axis in in_axes),
         out_specs=split,
