@@ -126,9 +126,9 @@ def sparsemax(case: Case, found: Any) -> Any:
     probs = np.maximum(case.o - tau, 0.0)
     own = np.where(case.target, case.o, 0.0).sum(-1)
     loss = -own + 0.5 * np.where(probs > 0, case.o**2 - tau**2, 0.0).sum(-1) + 0.5
-    # Where a class has no probability it is given very little, in whatever way.
-    assert np.all(np.exp(found["log_probs"])[probs == 0.0] < 1e-6)
-    return loss, np.where(probs > 1e-6, np.log(np.maximum(probs, 1e-6)), found["log_probs"])
+    # The log of a small probability magnifies the rounding of the threshold.
+    np.testing.assert_allclose(np.exp(found["log_probs"]), probs, atol=1e-6)
+    return loss, np.where(probs > 1e-2, np.log(np.maximum(probs, 1e-2)), found["log_probs"])
 
 
 def sampled_softmax(case: Case, found: Any) -> Any:
