@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -189,11 +190,15 @@ def test_published_figures_stand_only_beside_their_training_set(tmp_path: Path) 
 
 
 def test_real_runs_are_skipped_when_done(
-    capfd: pytest.CaptureFixture[str], mnist_folder: Path, tmp_path: Path
+    capfd: pytest.CaptureFixture[str],
+    mnist_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(table, "_NETWORK", SimpleNamespace(value="tiny"))
     arguments = ("--models=softmax", "--num_epochs=1")
     assert run_table(capfd, mnist_folder, tmp_path, *arguments)[0] == 0
-    checkpoints = tmp_path / "lenet" / "20" / "softmax" / "checkpoints"
+    checkpoints = tmp_path / "tiny" / "20" / "softmax" / "checkpoints"
     before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*")}
     first = read_table(tmp_path)
     assert run_table(capfd, mnist_folder, tmp_path, *arguments)[0] == 0
