@@ -177,7 +177,9 @@ def fit(task: Task, params: Any, seeds: ArrayLike, validation: Split) -> Any:
     return jax.vmap(task.method.fit, (0, None))(heads, jnp.asarray(validation.labels))
 
 
-def evaluate(task: Task, params: Any, seeds: ArrayLike, validation: Split, test: Split) -> Figures:
+def evaluate(
+    task: Task, params: Any, seeds: ArrayLike, validation: Split, test: Split
+) -> tuple[Figures, Any]:
     """Fits what the method fits, predicts the test set and measures.
 
     Args:
@@ -186,11 +188,14 @@ def evaluate(task: Task, params: Any, seeds: ArrayLike, validation: Split, test:
         seeds: int32 `[seeds]`.
         validation: what to fit on.
         test: what to measure on.
+
+    Returns:
+        The figures, and what `fit` fitted.
     """
     fitted = fit(task, params, seeds, validation)
     predict = predictor(task, task.method.num_samples)
     heads = predict(replicate(params), seeds, on_devices(test))
-    return figures(log_probs(task, heads, fitted), test.labels)
+    return figures(log_probs(task, heads, fitted), test.labels), fitted
 
 
 @jax.jit

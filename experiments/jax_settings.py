@@ -73,11 +73,11 @@ def apply(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def applied(settings: Mapping[str, Any]) -> Iterator[None]:
-    """Does what `apply` does, until the end of the block."""
+def applied(settings: Mapping[str, Any] | None) -> Iterator[None]:
+    """Does what `apply` does, until the end of the block; None leaves what decides as it is."""
     import jax
 
-    changed = apply(settings)
+    changed = apply(settings or {})
     try:
         yield
     finally:

@@ -59,7 +59,7 @@ def train(
     """
     _check_sizes(config, data)
     with (
-        jax_settings.applied(config.jax_settings or {}),
+        jax_settings.applied(config.jax_settings),
         _locked_by_first(savedir),
         _failed_writes_told(savedir),
     ):
@@ -130,7 +130,7 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
     read_only = bool(processes.gather(is_read_only(savedir))[0, 0])
     lock = read_folder if read_only else locked_folder
     with (
-        jax_settings.applied(config.jax_settings or {}),
+        jax_settings.applied(config.jax_settings),
         processes.held_by_first(lambda: lock(savedir)),
         _failed_writes_told(savedir),
     ):
@@ -476,13 +476,14 @@ def _summary(
 ) -> dict[str, Any]:
     """Tests a state; returns what `summary.json` says of it."""
     seeds = jax.numpy.asarray(config.seeds, np.int32)
-    figures = evaluation.evaluate(task, checkpoint.state.params, seeds, data.validation, data.test)
+    figures, fitted = evaluation.evaluate(
+        task, checkpoint.state.params, seeds, data.validation, data.test
+    )
     if not all(np.all(np.isfinite(values)) for values in figures):
         raise RunFailedError(
             f"the predictions after step {checkpoint.step} are not finite: a lower learning rate "
             "may help"
         )
-    fitted = evaluation.fit(task, checkpoint.state.params, seeds, data.validation)
     progress = checkpoint.progress
     steps = checkpoint.step * len(config.seeds)
     return {

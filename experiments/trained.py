@@ -57,7 +57,7 @@ class TrainedRun(NamedTuple):
             ValueError: `images` has another shape or type.
         """
         predict = evaluation.predictor(self.task, num_samples)
-        with jax_settings.applied(self.config.jax_settings or {}):
+        with jax_settings.applied(self.config.jax_settings):
             params = training.replicate(self.params)
             return predict(params, self.seeds, evaluation.on_devices(_unlabelled(images)))
 
@@ -80,7 +80,7 @@ class TrainedRun(NamedTuple):
                 f"run experiments.mnist --mode=test --savedir={self.folder} first"
             )
         heads = self.heads(images, self.task.method.num_samples)
-        with jax_settings.applied(self.config.jax_settings or {}):
+        with jax_settings.applied(self.config.jax_settings):
             return np.asarray(evaluation.log_probs(self.task, heads, self.fitted))
 
 
@@ -108,7 +108,7 @@ def load(savedir: str | os.PathLike[str]) -> TrainedRun:
     # Orbax starts an event loop. A notebook's thread has one already, a new thread has none.
     with (
         read_folder(savedir),
-        jax_settings.applied(config.jax_settings or {}),
+        jax_settings.applied(config.jax_settings),
         ThreadPoolExecutor(1) as thread,
     ):
         checkpoint = thread.submit(_newest_checkpoint, savedir, config, task).result()

@@ -1,6 +1,7 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,8 @@ from experiments import config, data, run
 from experiments.config import Config
 from tests.experiments.fake_mnist import write_mnist
 from tests.experiments.tiny import Tiny
+
+MakeConfig = Callable[..., Config]
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +26,30 @@ def mnist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_data(mnist_folder: Path) -> data.Dataset:
     """200 training images, 1,000 to validate on, 200 to test on."""
     return data.load(mnist_path=mnist_folder, train_per_class=20)
+
+
+@pytest.fixture(scope="session")
+def small_config(small_data: data.Dataset, mnist_folder: Path) -> MakeConfig:
+    """Makes configurations of the network `tiny` on `small_data`, of a model and more settings."""
+    fingerprint = data.fingerprint(small_data)
+
+    def make(model: str, **settings: Any) -> Config:
+        path = str(mnist_folder)
+        own = Config(model, network="tiny", mnist_path=path, train_per_class=20, **settings)
+        return own.on(small_data.name, fingerprint)
+
+    return make
+
+
+@pytest.fixture
+def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a container's user, who has no entry in passwd to find one by."""
+
+    def getpwuid(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", getpwuid)
+    monkeypatch.delenv("HOME")
 
 
 @pytest.fixture
@@ -54,22 +81,13 @@ def _unchanged_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished_run(
-    small_data: data.Dataset, mnist_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    small_data: data.Dataset, small_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The folder of a finished run: softmax, `tiny`, seeds 0 and 1, 3 epochs of 25 steps.
 
     Not to be changed: tests that write copy it.
     """
     folder = tmp_path_factory.mktemp("finished") / "run"
-    settings = Config(
-        "softmax",
-        network="tiny",
-        mnist_path=str(mnist_folder),
-        train_per_class=20,
-        batch_size=8,
-        num_epochs=3,
-        seeds=(0, 1),
-    )
-    settings = settings.on(small_data.name, data.fingerprint(small_data))
+    settings = small_config("softmax", batch_size=8, num_epochs=3, seeds=(0, 1))
     run.train(settings, small_data, folder, save_every=1)
     return folder

@@ -6,17 +6,17 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import command, data, jax_settings, run, trained
+from experiments import command, jax_settings, run, trained
 from experiments.config import Config, differences, read_config
 from experiments.data import Dataset
 from experiments.errors import RunFailedError, UserError
 from experiments.files import write_json
+from tests.experiments.conftest import MakeConfig
 from tests.experiments.results import numbers_of
 from tests.experiments.runner import ROOT, Outcome, environment, files_under
 
@@ -36,20 +36,14 @@ def apart(variables: Mapping[str, str], *arguments: str, cwd: Path = ROOT) -> Ou
 
 
 @pytest.fixture
-def config(small_data: Dataset, mnist_folder: Path) -> Config:
-    """Of two epochs of five steps; its data are loaded, JAX's settings not looked up yet."""
-    return Config(
-        "dropmax",
-        network="tiny",
-        mnist_path=str(mnist_folder),
-        train_per_class=20,
-        batch_size=40,
-        num_epochs=2,
-    )
+def config(small_config: MakeConfig) -> Config:
+    """Of two epochs of five steps, with JAX's default settings."""
+    return small_config("dropmax", batch_size=40, num_epochs=2)
 
 
-def settled(config: Config, dataset: Dataset) -> Config:
-    return config.on(dataset.name, data.fingerprint(dataset))
+def noting_settings(config: Config) -> Config:
+    """The configuration with JAX's settings of now."""
+    return dataclasses.replace(config, jax_settings=jax_settings.deciding())
 
 
 def _predicted(folder: Path, enable_x64: bool, images: np.ndarray) -> np.ndarray:
@@ -122,6 +116,7 @@ class TestCacheOfPrograms:
         assert found == str(tmp_path / ".cache" / "dropmax_jax")
         assert capsys.readouterr().err == ""
 
+    @pytest.mark.usefixtures("no_home")
     @pytest.mark.parametrize("home", [None, "", "/dev/null"])
     def test_is_not_needed(
         self,
@@ -129,29 +124,17 @@ class TestCacheOfPrograms:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """A container's user may have no home, and no entry in passwd to find it by."""
+        def makedirs(folder: str, exist_ok: bool) -> None:
+            raise PermissionError(13, f"{folder} cannot be made")
 
-        def getpwuid(number: int) -> None:
-            raise KeyError(number)
-
-        monkeypatch.setattr("pwd.getpwuid", getpwuid)
-        monkeypatch.setattr("os.makedirs", _only_below("/dev/null"))
-        if home is None:
-            monkeypatch.delenv("HOME")
-        else:
+        monkeypatch.setattr("os.makedirs", makedirs)
+        if home is not None:
             monkeypatch.setenv("HOME", home)
         command.set_up_jax()
         assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
         told = capsys.readouterr().err
         assert told.count("\n") == 1
         assert told.startswith("compiled programs are not kept for the next start (")
-
-
-def _only_below(_: str) -> Any:
-    def makedirs(folder: str, exist_ok: bool = False) -> None:
-        raise PermissionError(13, f"{folder} cannot be made")
-
-    return makedirs
 
 
 class TestSettingsOfJax:
@@ -162,7 +145,7 @@ class TestSettingsOfJax:
         self, name: str, value: bool, config: Config, small_data: Dataset, tmp_path: Path
     ) -> None:
         with jax_settings.applied({name: value}):
-            whole = settled(config, small_data)
+            whole = noting_settings(config)
             run.train(whole, small_data, tmp_path / "whole")
         assert read_config(tmp_path / "whole" / "config.json") == whole
         assert whole.jax_settings == {**jax_settings.DECIDING, name: value}
@@ -176,18 +159,17 @@ class TestSettingsOfJax:
 
     def test_that_differ_are_named(self, config: Config, small_data: Dataset) -> None:
         with jax_settings.applied({"enable_x64": True}):
-            there = settled(config, small_data)
-        here = settled(config, small_data)
-        assert differences(there, here) == ["JAX_ENABLE_X64 is True, not False"]
+            there = noting_settings(config)
+        assert differences(there, config) == ["JAX_ENABLE_X64 is True, not False"]
         # A configuration of before they were noted had JAX's defaults.
-        assert not differences(dataclasses.replace(here, jax_settings=None), here)
+        assert not differences(dataclasses.replace(config, jax_settings=None), config)
 
     def test_of_a_run_that_did_not_note_them_are_not_taken_for_damage(
         self, config: Config, small_data: Dataset, tmp_path: Path
     ) -> None:
         with jax_settings.applied({"enable_x64": True}):
-            run.train(settled(config, small_data), small_data, tmp_path / "run")
-        unnoted = dataclasses.replace(settled(config, small_data), jax_settings=None)
+            run.train(noting_settings(config), small_data, tmp_path / "run")
+        unnoted = dataclasses.replace(config, jax_settings=None)
         write_json(tmp_path / "run" / "config.json", unnoted.to_json())
         before = files_under(tmp_path / "run")
         with pytest.raises(UserError, match="set JAX_ENABLE_X64 as it was"):
@@ -199,7 +181,7 @@ class TestSettingsOfJax:
     ) -> None:
         for x64 in (True, False):
             with jax_settings.applied({"enable_x64": x64}):
-                run.train(settled(config, small_data), small_data, tmp_path / str(x64))
+                run.train(noting_settings(config), small_data, tmp_path / str(x64))
             here, there = (
                 _predicted(tmp_path / str(x64), setting, small_data.test.images[:5])
                 for setting in (x64, not x64)
@@ -223,7 +205,7 @@ class TestSettingsOfJax:
     def test_that_look_for_nan_change_nothing(
         self, config: Config, small_data: Dataset, tmp_path: Path
     ) -> None:
-        diverging = dataclasses.replace(settled(config, small_data), learning_rate=1e20)
+        diverging = dataclasses.replace(config, learning_rate=1e20)
         told = []
         for name, looks in (("plain", False), ("looking", True)):
             jax.config.update("jax_debug_nans", looks)
@@ -248,14 +230,13 @@ class TestSettingsOfJax:
     def test_that_forbid_what_a_run_does_are_off(
         self, aid: dict[str, str], config: Config, small_data: Dataset, tmp_path: Path
     ) -> None:
-        own = settled(config, small_data)
-        wanted = run.train(own, small_data, tmp_path / "plain")
+        wanted = run.train(config, small_data, tmp_path / "plain")
         before = {name: getattr(jax.config, name) for name in aid}
         try:
             for name, value in aid.items():
                 jax.config.update(name, value)
-            found = run.train(own, small_data, tmp_path / "forbidden")
-            assert run.test(own, small_data, tmp_path / "forbidden") == found
+            found = run.train(config, small_data, tmp_path / "forbidden")
+            assert run.test(config, small_data, tmp_path / "forbidden") == found
         finally:
             for name, value in before.items():
                 jax.config.update(name, value)

@@ -131,7 +131,7 @@ class TestEvaluate:
     def test_figures_are_those_of_the_plain_network(self, model: str, small_data: Dataset) -> None:
         task = task_of(model)
         params = params_of(task)
-        found = evaluation.evaluate(task, params, SEEDS, small_data.validation, small_data.test)
+        found, _ = evaluation.evaluate(task, params, SEEDS, small_data.validation, small_data.test)
         heads = plain_heads(task, params, small_data.test.images)
         validation = plain_heads(task, params, small_data.validation.images)
         log_probs = []
@@ -163,7 +163,7 @@ class TestEvaluate:
         task = task_of("softmax", method)
         params = params_of(task)
         labelled_3 = Split(small_data.validation.images, np.full(1000, 3, np.int32))
-        found = evaluation.evaluate(task, params, SEEDS, labelled_3, small_data.test)
+        found, _ = evaluation.evaluate(task, params, SEEDS, labelled_3, small_data.test)
         means = plain_heads(task, params, labelled_3.images).logits.mean(1)
         wanted = [jnp.tile(jax.nn.log_softmax(4 * mean), (200, 1)) for mean in means]
         np.testing.assert_allclose(
@@ -182,7 +182,7 @@ class TestEvaluate:
         )
         task = task_of("mc_dropout", method)
         params = jax.tree.map(lambda leaf: 5 * leaf, params_of(task))
-        found = evaluation.evaluate(task, params, SEEDS, small_data.validation, small_data.test)
+        found, _ = evaluation.evaluate(task, params, SEEDS, small_data.validation, small_data.test)
         logits = np.asarray(predicted(task, params, small_data.test, 3).logits, np.float64)
         probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         wanted = figures_of(jnp.log(probs.mean(1)), small_data.test.labels)

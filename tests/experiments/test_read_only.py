@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from experiments import data, run
-from experiments.config import Config
 from experiments.errors import UserError
 from experiments.files import is_read_only, locked_folder, read_folder
+from tests.experiments.conftest import MakeConfig
 from tests.experiments.drawn import draw
 from tests.experiments.runner import ROOT, Outcome, environment, files_under
 
@@ -25,19 +25,11 @@ MOUNT = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
 
 @pytest.fixture(scope="module")
 def finished(
-    small_data: data.Dataset, mnist_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    small_data: data.Dataset, small_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A run of DropMax with the network `tiny`."""
     folder = tmp_path_factory.mktemp("read_only") / "run"
-    config = Config(
-        "dropmax",
-        network="tiny",
-        mnist_path=str(mnist_folder),
-        train_per_class=20,
-        batch_size=10,
-        num_epochs=2,
-    )
-    config = config.on(small_data.name, data.fingerprint(small_data))
+    config = small_config("dropmax", batch_size=10, num_epochs=2)
     run.train(config, small_data, folder, save_every=1)
     return folder
 

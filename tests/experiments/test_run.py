@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import data, evaluation, run, training
+from experiments import evaluation, run, training
 from experiments.config import Config, read_config
 from experiments.data import Dataset
 from experiments.errors import RunFailedError, UserError
@@ -28,6 +28,7 @@ from experiments.files import locked_folder
 from experiments.stopping import Stopped, StopRequest
 from tests.conftest import MAPPINGS, count_mappings
 from tests.experiments import runner
+from tests.experiments.conftest import MakeConfig
 from tests.experiments.results import events_of, metrics_of, newest, numbers_of, summary_of
 from tests.experiments.tiny import Steps
 
@@ -35,16 +36,8 @@ STEPS_PER_EPOCH = 25
 
 
 @pytest.fixture(scope="session")
-def dropmax_config(small_data: Dataset, mnist_folder: Path) -> Config:
-    settings = Config(
-        "dropmax",
-        network="tiny",
-        mnist_path=str(mnist_folder),
-        train_per_class=20,
-        batch_size=8,
-        num_epochs=4,
-    )
-    return settings.on(small_data.name, data.fingerprint(small_data))
+def dropmax_config(small_config: MakeConfig) -> Config:
+    return small_config("dropmax", batch_size=8, num_epochs=4)
 
 
 @pytest.fixture(scope="session")
@@ -136,7 +129,7 @@ class TestFiles:
         assert np.all(np.array(entries[0]["train_error_percent"]) > 20)
         task = training.make_task(config, 200)
         validation = small_data.validation
-        figures = evaluation.evaluate(
+        figures, _ = evaluation.evaluate(
             task,
             newest(folder, config, small_data).state.params,
             np.asarray(config.seeds, np.int32),

@@ -232,16 +232,12 @@ def test_reading_what_is_prepared_writes_nothing(
     assert files_under(tmp_path) == before
 
 
+@pytest.mark.usefixtures("no_home")
 def test_without_a_home_nothing_is_written_into_the_working_directory(
     host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tensorflow_datasets.core import constants
 
-    def getpwuid(number: int) -> None:
-        raise KeyError(number)
-
-    monkeypatch.setattr("pwd.getpwuid", getpwuid)
-    monkeypatch.delenv("HOME")
     # What tfds takes on import, where it finds no home.
     monkeypatch.setattr(constants, "DATA_DIR", "~/tensorflow_datasets")
     monkeypatch.chdir(tmp_path)

@@ -15,9 +15,10 @@ import pytest
 import scipy.special
 
 from experiments import data, evaluation, run, trained, training
-from experiments.config import Config, read_config
+from experiments.config import read_config
 from experiments.errors import UserError
 from experiments.files import write_json
+from tests.experiments.conftest import MakeConfig
 from tests.experiments.runner import files_under
 from tests.test_readme import blocks
 
@@ -26,21 +27,12 @@ MODELS = ("softmax", "dropmax", "mc_dropout", "temperature_scaling")
 
 @pytest.fixture(scope="module")
 def runs(
-    small_data: data.Dataset, mnist_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    small_data: data.Dataset, small_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A folder of runs, by model: three epochs of the network `tiny`, seeds 0 and 3."""
     folder = tmp_path_factory.mktemp("trained")
     for model in MODELS:
-        config = Config(
-            model,
-            network="tiny",
-            mnist_path=str(mnist_folder),
-            train_per_class=20,
-            batch_size=10,
-            num_epochs=3,
-            seeds=(0, 3),
-        )
-        config = config.on(small_data.name, data.fingerprint(small_data))
+        config = small_config(model, batch_size=10, num_epochs=3, seeds=(0, 3))
         run.train(config, small_data, folder / model, save_every=1)
     return folder
 
