@@ -12,16 +12,21 @@ import pytest
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Programs are compiled once for all tests of a worker and the processes they start.
+_LARGEST_CACHE = 500_000_000  # Bytes: about eight times what one run of all tests leaves.
 
-    JAX reads them back when the same program is asked for again, by another test or module, or
-    where another setting of JAX has it traced anew.
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """Programs are compiled once, for all tests and the processes they start, today and later.
+
+    JAX reads them back when the same program is asked for again. `--cache-clear` forgets them.
     """
     import jax
 
-    folder = tmp_path_factory.mktemp("compiled")
+    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)  # See -p no:cacheprovider.
+    folder = tmp_path_factory.mktemp("compiled") if cache is None else cache.mkdir("compiled")
     options = {
         "jax_compilation_cache_dir": str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -34,6 +39,17 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
         yield folder
         for name, value in before.items():
             jax.config.update(name, value)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Forgets the programs of earlier versions when there are many, before any test runs."""
+    cache: pytest.Cache | None = getattr(session.config, "cache", None)
+    if cache is None or hasattr(session.config, "workerinput"):
+        return
+    programs = list(cache.mkdir("compiled").iterdir())
+    if sum(program.stat().st_size for program in programs) > _LARGEST_CACHE:
+        for program in programs:
+            program.unlink()
 
 
 @pytest.fixture(scope="module", autouse=True)

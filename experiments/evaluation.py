@@ -4,13 +4,14 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from dropmax_jax import Heads, metrics
+from dropmax_jax import Heads, Method, metrics
 from dropmax_jax.metrics import mean_log_probs
 from experiments.split import Split
 from experiments.training import (
@@ -80,11 +81,11 @@ def _padded_rows_here(count: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=8)
-def predictor(task: Task, num_samples: int = 0) -> Predictor:
+def predictor(network: nn.Module, num_samples: int = 0) -> Predictor:
     """Compiles, at its first call, a function that gives the heads of a set of images.
 
     Args:
-        task: whose network to use.
+        network: as `training.make_network` builds it.
         num_samples: if not 0, forward passes with dropout on; else one pass without.
 
     Returns:
@@ -92,7 +93,7 @@ def predictor(task: Task, num_samples: int = 0) -> Predictor:
         `EvaluationSet` of N images; it returns `Heads` of NumPy arrays `[seeds, N, K]`, or
         `[seeds, num_samples, N, K]`.
     """
-    pmapped = jax.pmap(seeds_predict(task, num_samples), DEVICES, in_axes=(0, None, None, 0))
+    pmapped = jax.pmap(seeds_predict(network, num_samples), DEVICES, in_axes=(0, None, None, 0))
 
     def predict(params: Any, seeds: ArrayLike, images: EvaluationSet) -> Heads:
         heads, first = [], 0
@@ -105,7 +106,7 @@ def predictor(task: Task, num_samples: int = 0) -> Predictor:
     return predict
 
 
-def seeds_predict(task: Task, num_samples: int = 0) -> Callable[..., Heads]:
+def seeds_predict(network: nn.Module, num_samples: int = 0) -> Callable[..., Heads]:
     """The heads of a part of the images, over seeds: what `predictor` gives to every device.
 
     Returns:
@@ -115,7 +116,7 @@ def seeds_predict(task: Task, num_samples: int = 0) -> Callable[..., Heads]:
 
     def one_batch(params: Any, stream: Array, first: Array, images: Array) -> Heads:
         def one_pass(keys: Array | None) -> Heads:
-            heads: Any = task.network.apply(params, to_pixels(images), keys)
+            heads: Any = network.apply(params, to_pixels(images), keys)
             return heads
 
         if not num_samples:
@@ -148,19 +149,19 @@ def seeds_predict(task: Task, num_samples: int = 0) -> Callable[..., Heads]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def log_probs(task: Task, heads: Heads, fitted: Any = None) -> Array:
+def log_probs(method: Method, heads: Heads, fitted: Any = None) -> Array:
     """The method's log-probabilities `[seeds, N, K]` of heads that a `predictor` gave.
 
     Args:
-        task: whose method to use.
+        method: whose predictions to make.
         heads: `[seeds, N, K]`; or `[seeds, samples, N, K]` where the method averages samples.
         fitted: what `fit` returned.
     """
 
     def one_seed(heads: Heads, fitted: Any) -> Array:
-        if task.method.num_samples:
-            return mean_log_probs(jax.vmap(task.method.log_probs, (0, None))(heads, fitted))
-        return task.method.log_probs(heads, fitted)
+        if method.num_samples:
+            return mean_log_probs(jax.vmap(method.log_probs, (0, None))(heads, fitted))
+        return method.log_probs(heads, fitted)
 
     return jax.vmap(one_seed)(heads, fitted)
 
@@ -172,7 +173,7 @@ def fit(task: Task, params: Any, seeds: ArrayLike, validation: Split) -> Any:
     """
     if task.method.fit is None:
         return None
-    predict = predictor(task, task.method.num_samples)
+    predict = predictor(task.network, task.method.num_samples)
     heads = predict(replicate(params), seeds, on_devices(validation))
     return jax.vmap(task.method.fit, (0, None))(heads, jnp.asarray(validation.labels))
 
@@ -193,9 +194,9 @@ def evaluate(
         The figures, and what `fit` fitted.
     """
     fitted = fit(task, params, seeds, validation)
-    predict = predictor(task, task.method.num_samples)
+    predict = predictor(task.network, task.method.num_samples)
     heads = predict(replicate(params), seeds, on_devices(test))
-    return figures(log_probs(task, heads, fitted), test.labels), fitted
+    return figures(log_probs(task.method, heads, fitted), test.labels), fitted
 
 
 @jax.jit

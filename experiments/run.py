@@ -1,6 +1,7 @@
 """A run from beginning to end: train, save, resume, test, and the files it writes."""
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from dropmax_jax import METHODS, metrics
+from dropmax_jax import METHODS, Method, metrics
 from experiments import evaluation, jax_settings, plots, processes, tensorboard, training
 from experiments.checkpoints import Checkpoint, Checkpoints
 from experiments.config import Config, differences, read_config
@@ -311,8 +312,7 @@ class _Trainer:
             self.step = 0
             self.history: list[dict[str, Any]] = []
             self.train_seconds = self.compile_seconds = self.epoch_seconds = 0.0
-            initial = jax.jit(training.initial_states, static_argnums=0)(self.task, self.seeds)
-            self.state = training.replicate(initial)
+            self.state = training.replicate(training.initial_states(self.task, self.seeds))
         else:
             self.step = restored.step
             self.history = restored.progress["history"]
@@ -324,8 +324,7 @@ class _Trainer:
         processes.by_first(lambda: tensorboard.remove_events(savedir, self.saved_epoch + 1))
         self.data = training.on_devices(data.train)
         self.validation = evaluation.on_devices(data.validation)
-        self.predict = evaluation.predictor(self.task)
-        self.errors = jax.jit(self._errors)
+        self.predict = evaluation.predictor(self.task.network)
 
     @property
     def num_steps(self) -> int:
@@ -439,11 +438,7 @@ class _Trainer:
 
     def validation_errors(self) -> Array:
         heads = self.predict(self.state.params, self.seeds, self.validation)
-        return self.errors(heads, self.validation.labels)
-
-    def _errors(self, heads: Any, labels: Array) -> Array:
-        log_probs = jax.vmap(self.task.method.log_probs)(heads)
-        return jax.vmap(metrics.error_rate, (0, None))(log_probs, labels)
+        return _errors(self.task.method, heads, self.validation.labels)
 
     def _write_metrics(self) -> None:
         if not processes.is_first():
@@ -522,6 +517,13 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in packages},
     }
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _errors(method: Method, heads: Any, labels: Array) -> Array:
+    """The error rates `[seeds]` of heads without what the method samples or fits."""
+    log_probs = jax.vmap(method.log_probs)(heads)
+    return jax.vmap(metrics.error_rate, (0, None))(log_probs, labels)
 
 
 def _plain(values: Any) -> Any:

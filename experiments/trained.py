@@ -56,7 +56,7 @@ class TrainedRun(NamedTuple):
         Raises:
             ValueError: `images` has another shape or type.
         """
-        predict = evaluation.predictor(self.task, num_samples)
+        predict = evaluation.predictor(self.task.network, num_samples)
         with jax_settings.applied(self.config.jax_settings):
             params = training.replicate(self.params)
             return predict(params, self.seeds, evaluation.on_devices(_unlabelled(images)))
@@ -81,7 +81,7 @@ class TrainedRun(NamedTuple):
             )
         heads = self.heads(images, self.task.method.num_samples)
         with jax_settings.applied(self.config.jax_settings):
-            return np.asarray(evaluation.log_probs(self.task, heads, self.fitted))
+            return np.asarray(evaluation.log_probs(self.task.method, heads, self.fitted))
 
 
 def load(savedir: str | os.PathLike[str]) -> TrainedRun:

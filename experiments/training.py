@@ -9,7 +9,7 @@ was interrupted.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.core import FrozenDict
 from jax import Array, lax
 
 from dropmax_jax import METHODS, Heads, Method
@@ -45,14 +46,14 @@ class TrainState(NamedTuple):
     first_bad_step: Array
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Task:
-    """The parts that a step is made of; compared by identity, to be a key of compiled programs."""
+    """The parts that a step is made of; compiled programs are kept by it."""
 
     method: Method
     network: nn.Module
     optimizer: optax.GradientTransformation
-    settings: Mapping[str, float]
+    settings: FrozenDict[str, float]
     batch_size: int
     num_train: int
 
@@ -68,7 +69,8 @@ def make_task(config: Config, num_train: int) -> Task:
     network = make_network(config)
     num_steps = num_train // config.batch_size * config.num_epochs
     optimizer = make_optimizer(config.learning_rate, num_steps)
-    return Task(method, network, optimizer, config.settings, config.batch_size, num_train)
+    settings: FrozenDict[str, float] = FrozenDict(config.settings)
+    return Task(method, network, optimizer, settings, config.batch_size, num_train)
 
 
 def make_network(config: Config) -> nn.Module:
@@ -82,6 +84,7 @@ def make_network(config: Config) -> nn.Module:
     return network
 
 
+@functools.lru_cache(maxsize=8)  # Two are not equal, even of the same arguments.
 def make_optimizer(learning_rate: float, num_steps: int) -> optax.GradientTransformation:
     """The reference's: weight decay in the gradient, then Adam at a rate lowered twice tenfold.
 
@@ -250,6 +253,7 @@ def train_step(
 # Over seeds and devices.
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def initial_states(task: Task, seeds: Array) -> TrainState:
     """The initial state of every seed: leaves `[seeds, ...]`."""
     return jax.vmap(lambda seed: initial_state(task, seed))(seeds)
@@ -260,6 +264,7 @@ def abstract_states(task: Task, seeds: Sequence[int]) -> TrainState:
     return jax.eval_shape(functools.partial(initial_states, task), np.asarray(seeds, np.int32))
 
 
+@functools.lru_cache(maxsize=8)
 def pmapped_train_steps(task: Task) -> Callable[..., TrainState]:
     """`train_steps` over seeds and devices.
 

@@ -95,13 +95,13 @@ def predictor(
     labels = np.zeros(len(images), np.int32)
     on_devices = evaluation.on_devices(Split(images, labels))
     replicated = training.replicate(_stacked(model, params, 1))
-    heads_of = evaluation.predictor(task)
+    heads_of = evaluation.predictor(task.network)
     seeds = np.zeros(1, np.int32)
 
     @jax.jit
     def log_probs(heads: Any) -> jax.Array:
         if not num_masks:
-            return evaluation.log_probs(task, heads)[0]
+            return evaluation.log_probs(task.method, heads)[0]
         assert task.method.sample_log_probs is not None
         first = jax.tree.map(lambda head: head[0], heads)
         return mean_log_probs(task.method.sample_log_probs(jax.random.key(0), first, num_masks))

@@ -39,7 +39,7 @@ def first_epoch(model: str, network: str, images: Split) -> dict[str, Any]:
     first_step = steps(1).totals
     totals = steps(task.steps_per_epoch).totals
     test = Split(*(array[-150:] for array in images))
-    predict = evaluation.predictor(task, 2 if task.method.num_samples else 0)
+    predict = evaluation.predictor(task.network, 2 if task.method.num_samples else 0)
     heads = predict(steps.state.params, steps.seeds, evaluation.on_devices(test))
     return {
         "first step": {name: value.tolist() for name, value in first_step.items()},

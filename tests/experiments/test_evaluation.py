@@ -39,7 +39,7 @@ def plain_heads(task: Task, params: Any, images: np.ndarray) -> Heads:
 
 
 def predicted(task: Task, params: Any, images: Split, num_samples: int = 0) -> Heads:
-    predict = evaluation.predictor(task, num_samples)
+    predict = evaluation.predictor(task.network, num_samples)
     return predict(training.replicate(params), SEEDS, evaluation.on_devices(images))
 
 

@@ -91,7 +91,7 @@ def predict_module(task: Task, platform: str, devices: int, num_samples: int = 0
     params = on_each(devices, training.abstract_states(task, SEEDS).params)
     images = array(devices, 10, 8, 28, 28, dtype=jnp.uint8)
     return module_of(
-        sharded(evaluation.seeds_predict(task, num_samples), devices, (0, None, None, 0)),
+        sharded(evaluation.seeds_predict(task.network, num_samples), devices, (0, None, None, 0)),
         platform,
         *(params, array(len(SEEDS)), array(), images),
     )
@@ -143,6 +143,6 @@ def test_evaluation(platform: str, model: str) -> None:
     heads = Heads(**like)
 
     def evaluate(heads: Heads, labels: jax.Array) -> Any:
-        return evaluation.figures(evaluation.log_probs(task, heads), labels)
+        return evaluation.figures(evaluation.log_probs(task.method, heads), labels)
 
     check_stays_on_device(module_of(evaluate, platform, heads, array(num_images)))

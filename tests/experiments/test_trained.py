@@ -60,7 +60,7 @@ def test_predictions_are_those_of_the_formula(
     """With heads that are computed without this module, and what is fitted, from the data."""
     found = trained.load(runs / model)
     task, params, seeds = found.task, found.params, found.seeds
-    predict = evaluation.predictor(dataclasses.replace(task), task.method.num_samples)
+    predict = evaluation.predictor(task.network, task.method.num_samples)
     heads = predict(training.replicate(params), seeds, evaluation.on_devices(small_data.test))
     logits = np.asarray(heads.logits, float)
     expected = scipy.special.log_softmax(logits, -1)

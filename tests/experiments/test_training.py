@@ -387,10 +387,22 @@ def test_fewer_steps_than_three_are_enough(
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == num_epochs
 
 
-def test_a_task_is_compared_by_identity() -> None:
-    """Since compiled programs are kept for it."""
-    config = Config("softmax")
-    one, other = training.make_task(config, 200), training.make_task(config, 200)
-    assert one != other
-    assert one == one
-    assert len({one, other, dataclasses.replace(one)}) == 3
+def test_equal_tasks_share_compiled_programs() -> None:
+    config = Config("dropmax", network="tiny", settings={"temperature": 0.2})
+    task = training.make_task(config, 200)
+    assert training.make_task(config, 200) == task
+    assert hash(training.make_task(config, 200)) == hash(task)
+    assert training.pmapped_train_steps(task) is training.pmapped_train_steps(
+        training.make_task(config, 200)
+    )
+    for change in (
+        {"model": "dropmax_prior"},
+        {"network": "cnn"},
+        {"precision": "bfloat16"},
+        {"settings": {"temperature": 0.3}},
+        {"batch_size": 50},
+        {"num_epochs": 3},
+        {"learning_rate": 0.1},
+    ):
+        assert training.make_task(dataclasses.replace(config, **change), 200) != task
+    assert training.make_task(config, 300) != task

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.core import FrozenDict
 from jax import Array
 from jax.typing import DTypeLike
 
@@ -75,7 +76,7 @@ def counting_task(num_train: int, batch_size: int) -> Task:
     )
     network: Any = CountingNetwork(num_train)
     optimizer = optax.sgd(float(batch_size))
-    return Task(method, network, optimizer, {}, batch_size, num_train)
+    return Task(method, network, optimizer, FrozenDict(), batch_size, num_train)
 
 
 def numbered(num_train: int) -> Split:
