@@ -26,7 +26,7 @@ def assert_exports(function: Any, *args: Any) -> None:
 
     jitted = jax.jit(function)
     exported = jax.export.export(jitted, platforms=PLATFORMS)(*jax.tree.map(any_length, args))
-    chex.assert_trees_all_close(exported.call(*args), function(*args), rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(exported.call(*args), jitted(*args), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -51,7 +51,7 @@ def test_methods(name: str) -> None:
 def test_networks(name: str) -> None:
     network = NETWORKS[name](heads=Heads._fields)
     images = jax.random.uniform(jax.random.key(1), (3, 28, 28, 1))
-    params = network.init(jax.random.key(0), images)
+    params = jax.jit(network.init)(jax.random.key(0), images)
 
     assert_exports(lambda images: network.apply(params, images), images)
 

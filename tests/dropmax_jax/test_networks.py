@@ -32,10 +32,23 @@ def plain_conv_relu_pool(
     return nn.max_pool(nn.relu(outputs), (2, 2), (2, 2))
 
 
+def params_of(network: nn.Module) -> Any:
+    return jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+
+
 def inputs_of(shape: tuple[int, ...], features: int, size: int = 5) -> tuple[jax.Array, ...]:
     keys = jax.random.split(jax.random.key(0), 3)
     kernel = jax.random.normal(keys[1], (size, size, shape[-1], features))
     return jax.random.normal(keys[0], shape), kernel, jax.random.normal(keys[2], (features,))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradients_of(
+    function: Callable[..., jax.Array], weights: jax.Array, *inputs: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Those of the weighted sum of the outputs, by each input."""
+    gradients: tuple[jax.Array, ...] = jax.vjp(function, *inputs)[1](weights)
+    return gradients
 
 
 # Few examples: each compiles anew.
@@ -102,32 +115,37 @@ def test_tiles_round_little(size: int) -> None:
 @pytest.mark.parametrize("batch", [24, 23])
 def test_a_large_batch_is_taken_in_parts(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     images, kernel, bias = inputs_of((batch, 12, 12, 2), 3)
-    whole, vjp = jax.vjp(conv_relu_pool, images, kernel, bias)
 
     def parts() -> int:
         return _tiles._plan(images.shape, kernel.shape, padding=0).parts
 
+    def outputs_and_gradients(images: jax.Array, kernel: jax.Array, bias: jax.Array) -> Any:
+        outputs, vjp = jax.vjp(conv_relu_pool, images, kernel, bias)
+        return outputs, vjp(outputs)
+
     assert parts() == 1
+    whole, gradients = jax.jit(outputs_and_gradients)(images, kernel, bias)
     tile_bytes = 4 * 64 * (2 + 3)
     monkeypatch.setattr(_tiles, "_PART_BYTES", 7 * 4 * tile_bytes)
     assert parts() == 4  # The last of them is filled up when there are 23.
-    in_parts, vjp_in_parts = jax.vjp(conv_relu_pool, images, kernel, bias)
+    jax.clear_caches()  # For they do not know of the other size.
+    in_parts, gradients_in_parts = jax.jit(outputs_and_gradients)(images, kernel, bias)
     chex.assert_trees_all_close(in_parts, whole, rtol=1e-5, atol=1e-5)
-    chex.assert_trees_all_close(vjp_in_parts(whole), vjp(whole), rtol=1e-4, atol=1e-4)
+    chex.assert_trees_all_close(gradients_in_parts, gradients, rtol=1e-4, atol=2e-3)
 
 
 def test_an_empty_batch_is_no_error() -> None:
     images, kernel, bias = inputs_of((0, 12, 12, 2), 3)
-    outputs, vjp = jax.vjp(conv_relu_pool, images, kernel, bias)
+    outputs = jax.jit(conv_relu_pool)(images, kernel, bias)
     assert outputs.shape == (0, 4, 4, 3)
-    assert not vjp(outputs)[1].any()
+    assert not gradients_of(conv_relu_pool, outputs, images, kernel, bias)[1].any()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_take_an_empty_batch(name: str) -> None:
     network = NETWORKS[name]()
-    params = network.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
-    heads: Any = network.apply(params, jnp.zeros((0, 28, 28, 1)))
+    params = params_of(network)
+    heads: Any = jax.jit(network.apply)(params, jnp.zeros((0, 28, 28, 1)))
     assert heads.logits.shape == (0, 10)
 
 
@@ -135,12 +153,12 @@ def test_first_of_equal_maxima_gets_the_gradient_once() -> None:
     # A blank image ties everywhere: a gradient that counts each tie would be four times as large.
     images, kernel, bias = jnp.zeros((1, 8, 8, 1)), jnp.ones((5, 5, 1, 1)), jnp.ones(1)
     weights = jnp.arange(4.0).reshape(1, 2, 2, 1) + 1
-    _, vjp = jax.vjp(conv_relu_pool, images, kernel, bias)
-    images_gradient, _, bias_gradient = vjp(weights)
+    gradients = gradients_of(conv_relu_pool, weights, images, kernel, bias)
+    images_gradient, _, bias_gradient = gradients
     assert bias_gradient.sum() == weights.sum()
     assert images_gradient.sum() == 25 * weights.sum()
-    _, plain = jax.vjp(plain_conv_relu_pool, images, kernel, bias)
-    chex.assert_trees_all_close(vjp(weights), plain(weights))
+    plain = gradients_of(plain_conv_relu_pool, weights, images, kernel, bias)
+    chex.assert_trees_all_close(gradients, plain)
 
 
 def test_one_of_equal_maxima_gets_the_gradient_where_rounding_decides() -> None:
@@ -148,18 +166,17 @@ def test_one_of_equal_maxima_gets_the_gradient_where_rounding_decides() -> None:
     images = jnp.full((1, 8, 8, 3), 0.1)
     _, kernel, _ = inputs_of(images.shape, 4)
     weights = jnp.arange(4.0).reshape(1, 2, 2, 1) + jnp.arange(4.0) + 1
-    _, vjp = jax.vjp(conv_relu_pool, images, kernel, jnp.full(4, 100.0))
-    _, plain = jax.vjp(plain_conv_relu_pool, images, kernel, jnp.full(4, 100.0))
-    for actual, expected in zip(vjp(weights), plain(weights), strict=True):
+    inputs = images, kernel, jnp.full(4, 100.0)
+    found = gradients_of(conv_relu_pool, weights, *inputs)
+    plain = gradients_of(plain_conv_relu_pool, weights, *inputs)
+    for actual, expected in zip(found, plain, strict=True):
         sums = actual.sum((0, 1, 2)[: actual.ndim - 1]), expected.sum((0, 1, 2)[: actual.ndim - 1])
         chex.assert_trees_all_close(*sums, rtol=1e-4)
 
 
 def test_no_gradient_through_a_dead_relu() -> None:
     images, kernel, bias = inputs_of((1, 8, 8, 2), 3)
-    gradients = jax.grad(lambda *inputs: conv_relu_pool(*inputs).sum(), (0, 1, 2))(
-        images, kernel, bias - 1e3
-    )
+    gradients = gradients_of(conv_relu_pool, jnp.ones((1, 2, 2, 3)), images, kernel, bias - 1e3)
     chex.assert_trees_all_equal(gradients, jax.tree.map(jnp.zeros_like, gradients))
 
 
@@ -193,7 +210,7 @@ def test_sizes_are_those_of_the_recipe(network: nn.Module, sizes: list[int]) -> 
 
 
 def test_kernels_are_glorot_uniform_and_biases_zero() -> None:
-    params = LeNet().init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))["params"]
+    params = params_of(LeNet())["params"]
     kernel = params["ConvReluPool_1"]["kernel"]
     bound = np.sqrt(6 / (25 * 20 + 25 * 50))
     assert abs(kernel).max() <= bound
@@ -205,9 +222,8 @@ def test_kernels_are_glorot_uniform_and_biases_zero() -> None:
 
 def test_gives_the_heads_asked_for() -> None:
     images = jnp.zeros((2, 28, 28, 1))
-    heads, _ = LeNet(num_classes=7, heads=("logits", "prior_logits")).init_with_output(
-        jax.random.key(0), images
-    )
+    network = LeNet(num_classes=7, heads=("logits", "prior_logits"))
+    heads, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), images)
     assert heads.logits.shape == heads.prior_logits.shape == (2, 7)
     assert heads.label_logits is None
     with pytest.raises(ValueError, match="heads must be among"):
@@ -218,7 +234,7 @@ def test_gives_the_heads_asked_for() -> None:
 def test_accelerators_use_their_own_convolutions(platform: str) -> None:
     network = LeNet()
     images = jnp.zeros((4, 28, 28, 1))
-    params = network.init(jax.random.key(0), images)
+    params = jax.eval_shape(network.init, jax.random.key(0), images)
 
     def loss(params: object) -> jax.Array:
         heads = network.apply(params, images)  # type: ignore[arg-type]
@@ -233,8 +249,9 @@ def test_accelerators_use_their_own_convolutions(platform: str) -> None:
 def test_bfloat16_computes_the_same_roughly() -> None:
     images = jax.random.uniform(jax.random.key(1), (8, 28, 28, 1))
     network = LeNet()
-    params = network.init(jax.random.key(0), images)
-    heads, half = network.apply(params, images), LeNet(dtype=jnp.bfloat16).apply(params, images)
+    params = params_of(network)
+    heads = jax.jit(network.apply)(params, images)
+    half = jax.jit(LeNet(dtype=jnp.bfloat16).apply)(params, images)
     assert isinstance(heads, Heads)
     assert isinstance(half, Heads)
     assert half.logits.dtype == jnp.float32
@@ -309,7 +326,6 @@ def test_impossible_padding() -> None:
 
 
 def test_padding_keeps_the_size() -> None:
-    outputs, _ = ConvReluPool(3, padding=2).init_with_output(
-        jax.random.key(0), jnp.zeros((1, 28, 28, 1))
-    )
+    layer, images = ConvReluPool(3, padding=2), jnp.zeros((1, 28, 28, 1))
+    outputs, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), images)
     assert outputs.shape == (1, 14, 14, 3)

@@ -68,7 +68,7 @@ def test_methods_in_shard_map(name: str) -> None:
     jax.tree.map(
         lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6),
         jax.jit(sharded)(HEADS, LABELS),
-        step(HEADS, LABELS),
+        jax.jit(step)(HEADS, LABELS),
     )
 
 
@@ -86,7 +86,7 @@ def test_convolution(channels: int, dtype: str) -> None:
 
     sharded = jax.shard_map(gradient, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
-        found, expected = jax.jit(sharded)(params, images), gradient(params, images)
+        found, expected = jax.jit(sharded)(params, images), jax.jit(gradient)(params, images)
     chex.assert_trees_all_close(found, expected, rtol=1e-2, atol=1e-3)
 
 
