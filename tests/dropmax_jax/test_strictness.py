@@ -72,8 +72,7 @@ def test_methods_in_shard_map(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("channels", "dtype"), [(1, "float32"), (3, "bfloat16")])
 def test_convolution(channels: int, dtype: str) -> None:
     """In shard_map the parameters are the same on all devices, and the images are not."""
     images_key, kernel_key = jax.random.split(KEY)

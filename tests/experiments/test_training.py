@@ -325,8 +325,18 @@ class TestNetworks:
         np.testing.assert_allclose(pixels.ravel(), [0, 0.2, 0.4, 1], rtol=1e-6)
 
 
-@pytest.mark.parametrize("model", sorted(METHODS))
+# Of each kind that a trainer can tell: by the heads, the dropout and samples, what is fitted.
+OF_EACH_KIND = {"softmax", "dropmax_prior", "dropmax", "mc_dropout", "temperature_scaling"}
+
+
 class TestEveryMethod:
+    @pytest.mark.parametrize(
+        "model",
+        [
+            pytest.param(model, marks=[] if model in OF_EACH_KIND else pytest.mark.slow)
+            for model in sorted(METHODS)
+        ],
+    )
     def test_trains_tests_and_tells_finite_numbers(
         self, model: str, small_data: Dataset, tmp_path: Path
     ) -> None:
@@ -358,6 +368,7 @@ class TestEveryMethod:
         assert np.all(np.array(summary["test_error_percent"]) < 80)
         json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
 
+    @pytest.mark.parametrize("model", sorted(METHODS))
     def test_terms_are_told_by_name(self, model: str) -> None:
         task = training.make_task(Config(model, network="tiny"), 200)
         totals = training.abstract_states(task, (0, 1)).totals

@@ -46,12 +46,12 @@ def test_shapes(name: str, shape: tuple[int, ...]) -> None:
     method = METHODS[name]
     heads = heads_for(method, oracle.random_heads(1, (*shape, 5)))
     labels = jnp.zeros(shape, jnp.int32)
-    loss = method.loss(KEY, heads, labels)
-    terms = method.terms(KEY, heads, labels)
+    loss = jax.jit(method.loss)(KEY, heads, labels)
+    terms = jax.jit(method.terms)(KEY, heads, labels)
     assert loss.shape == shape
     assert all(term.shape == shape for term in terms.values())
     np.testing.assert_allclose(sum(terms.values()), loss, rtol=1e-5, atol=1e-6)
-    log_probs = method.log_probs(heads)
+    log_probs = jax.jit(method.log_probs)(heads)
     assert log_probs.shape == (*shape, 5)
     np.testing.assert_allclose(np.exp(log_probs).sum(-1), np.ones(shape), rtol=1e-5)
 
