@@ -1,0 +1,14 @@
+"""What the package asks for is what the project is tested with."""
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_package_and_the_requirements_have_the_same_bounds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = {line.partition("#")[0].strip() for line in lines}
+    assert project["dependencies"]
+    assert set(project["dependencies"]) <= required
