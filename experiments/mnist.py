@@ -78,10 +78,9 @@ def _run(config: Config, savedir: Path, tests: bool, resume: bool, overwrite: bo
     run.check_settings(config)
     if not tests:
         processes.by_first(lambda: run.check_folder(savedir, resume, overwrite))
-    share = run.share()
-    dataset = processes.together(lambda: data.load_for(config, share))
+    dataset = processes.together(lambda: data.load_for(config))
     print(f"data: {dataset.note}", flush=True)
-    config = config.on(dataset.name, data.fingerprint(dataset, share))
+    config = config.on(dataset.name, data.fingerprint(dataset))
     settings = [config.deciding(), _SAVE_EVERY.value, tests, resume, overwrite]
     processes.check_same("flags or data", json.dumps(settings))
     if tests:

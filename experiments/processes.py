@@ -280,12 +280,6 @@ def agree(num_steps: int, signal_number: int | None) -> tuple[int, int | None]:
     return int(table[0, 0]), int(table[:, 1].max()) or None
 
 
-def total(value: int) -> int:
-    """The sum of every process's value, modulo 2**64."""
-    halves = gather(value >> 32 & 0xFFFFFFFF, value & 0xFFFFFFFF)
-    return sum((int(high) << 32) + int(low) for high, low in halves) % 2**64
-
-
 def together(action: Callable[[], T]) -> T:
     """What an action returns; where it fails at one process, it fails at all.
 

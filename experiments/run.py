@@ -17,10 +17,10 @@ import numpy as np
 from jax import Array
 
 from dropmax_jax import METHODS, Method, metrics
-from experiments import evaluation, jax_settings, plots, processes, tensorboard, training
+from experiments import devices, evaluation, jax_settings, plots, processes, tensorboard, training
 from experiments.checkpoints import Checkpoint, Checkpoints
 from experiments.config import Config, differences, read_config
-from experiments.data import Dataset, Share
+from experiments.data import Dataset
 from experiments.errors import RunFailedError, UserError
 from experiments.files import is_read_only, locked_folder, read_folder, write_json, write_text
 from experiments.progress import Progress
@@ -43,7 +43,7 @@ def train(
 
     Args:
         config: what to train.
-        data: what to train it on, or this process's share of it.
+        data: what to train it on.
         savedir: the run's folder, which all processes see and process 0 alone writes reports to.
         save_every: epochs between two checkpoints; there is one more at the end.
         resume: go on from the newest checkpoint, if there is one.
@@ -149,11 +149,6 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
         elif checkpoint.step == num_steps:
             _write_results(savedir, summary, checkpoint)
         return summary
-
-
-def share() -> Share:
-    """The images that this process needs."""
-    return Share(training.rows_here, evaluation.rows_here)
 
 
 def _locked_by_first(savedir: Path) -> contextlib.AbstractContextManager[None]:
@@ -312,14 +307,14 @@ class _Trainer:
             self.step = 0
             self.history: list[dict[str, Any]] = []
             self.train_seconds = self.compile_seconds = self.epoch_seconds = 0.0
-            self.state = training.replicate(training.initial_states(self.task, self.seeds))
+            self.state = devices.replicate(training.initial_states(self.task, self.seeds))
         else:
             self.step = restored.step
             self.history = restored.progress["history"]
             self.train_seconds = restored.progress["train_seconds"]
             self.compile_seconds = restored.progress["compile_seconds"]
             self.epoch_seconds = restored.progress["epoch_seconds"]
-            self.state = training.replicate(restored.state)
+            self.state = devices.replicate(restored.state)
         self.saved_epoch = len(self.history)
         processes.by_first(lambda: tensorboard.remove_events(savedir, self.saved_epoch + 1))
         self.data = training.on_devices(data.train)
@@ -337,7 +332,7 @@ class _Trainer:
             "compile_seconds": self.compile_seconds,
             "epoch_seconds": self.epoch_seconds,
         }
-        return Checkpoint(self.step, training.unreplicate(self.state), progress)
+        return Checkpoint(self.step, devices.unreplicate(self.state), progress)
 
     def save(self) -> None:
         self._write_metrics()
@@ -411,7 +406,7 @@ class _Trainer:
     def _end_epoch(self, progress: Progress) -> None:
         totals = {
             name: np.asarray(total, float) / (self.task.steps_per_epoch * self.task.batch_size)
-            for name, total in training.unreplicate(self.state.totals).items()
+            for name, total in devices.unreplicate(self.state.totals).items()
         }
         validation = np.asarray(self.validation_errors(), float)
         errors = 100 * totals.pop("errors")
@@ -447,12 +442,12 @@ class _Trainer:
         write_text(self.savedir / "metrics.jsonl", "".join(lines))
 
     def _check_finite(self) -> None:
-        bad_steps = training.unreplicate(self.state.first_bad_step)
+        bad_steps = devices.unreplicate(self.state.first_bad_step)
         step = int(bad_steps.min())
         if step == training.NO_STEP:
             return
         seed = self.config.seeds[int(bad_steps.argmin())]
-        totals = training.unreplicate(self.state.totals)
+        totals = devices.unreplicate(self.state.totals)
         terms = ", ".join(
             f"{name} {values[int(bad_steps.argmin())]}" for name, values in totals.items()
         )

@@ -1,6 +1,5 @@
 """A set of labelled images, and the rule that cuts it into training and validation sets."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,23 +22,7 @@ class Split(NamedTuple):
     labels: np.ndarray
 
 
-RowsHere = Callable[[int], np.ndarray]
-"""Of a set of so many images: the rows of those that this process needs, in any order."""
-
-
-class Share(NamedTuple):
-    """Which images of a set a process needs: of one to train on, of one to predict."""
-
-    trained: RowsHere = np.arange
-    predicted: RowsHere = np.arange
-
-
-ALL = Share()
-
-
-def train_validation(
-    pool: Split, train_per_class: int | None, share: Share = ALL
-) -> tuple[Split, Split]:
+def train_validation(pool: Split, train_per_class: int | None) -> tuple[Split, Split]:
     """Cuts a pool into training and validation sets, class by class and in file order.
 
     The first ``train_per_class`` images of each class are the training set and the next 100 of
@@ -49,7 +32,6 @@ def train_validation(
     Args:
         pool: The images to take from.
         train_per_class: How many training images a class gets, at least 1; None for all.
-        share: The images that this process needs: all, unless it is one of several.
 
     Returns:
         The training set and the validation set; they share no image.
@@ -73,7 +55,7 @@ def train_validation(
         end = train_per_class + VALIDATION_PER_CLASS
         is_train = rank < train_per_class
         is_validation = ~is_train & (rank < end)
-    return _where(pool, is_train, share.trained), _where(pool, is_validation, share.predicted)
+    return _where(pool, is_train), _where(pool, is_validation)
 
 
 def split_off_last(pool: Split, per_class: int) -> tuple[Split, Split]:
@@ -113,15 +95,5 @@ def _rank_within_class(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rank, count
 
 
-def only(split: Split, rows_here: RowsHere) -> Split:
-    """The set with the images of some rows and blank ones elsewhere, and with all labels."""
-    return _where(split, np.full(len(split.labels), True), rows_here)
-
-
-def _where(split: Split, keep: np.ndarray, rows_here: RowsHere = np.arange) -> Split:
-    (places,) = np.nonzero(keep)
-    here = rows_here(len(places))
-    # What is never written to takes no memory, and of a mapped file only these rows are read.
-    images = np.zeros((len(places), *split.images.shape[1:]), split.images.dtype)
-    images[here] = split.images[places[here]]
-    return Split(images, split.labels[places])
+def _where(split: Split, keep: np.ndarray) -> Split:
+    return Split(split.images[keep], split.labels[keep])

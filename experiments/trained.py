@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dropmax_jax import Heads
-from experiments import data, evaluation, jax_settings, training
+from experiments import data, devices, evaluation, jax_settings, training
 from experiments.checkpoints import Checkpoint, Checkpoints
 from experiments.config import Config, read_config
 from experiments.data import Dataset, Split
@@ -58,7 +58,7 @@ class TrainedRun(NamedTuple):
         """
         predict = evaluation.predictor(self.task.network, num_samples)
         with jax_settings.applied(self.config.jax_settings):
-            params = training.replicate(self.params)
+            params = devices.replicate(self.params)
             return predict(params, self.seeds, evaluation.on_devices(_unlabelled(images)))
 
     def log_probs(self, images: ArrayLike) -> np.ndarray:

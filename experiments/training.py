@@ -22,10 +22,10 @@ from jax import Array, lax
 
 from dropmax_jax import METHODS, Heads, Method
 from dropmax_jax.networks import NETWORKS
+from experiments import devices
 from experiments.config import Config
 from experiments.split import NUM_CLASSES, Split
 
-DEVICES = "devices"
 WEIGHT_DECAY = 1e-4
 NO_STEP = np.iinfo(np.int32).max
 
@@ -199,17 +199,17 @@ def _share_of_batch(rows: Array, images: Array, labels: Array) -> tuple[Array, A
 
     If the devices do not divide the batch, its first examples are repeated at its end.
     """
-    num_devices = lax.axis_size(DEVICES)
+    num_devices = lax.axis_size(devices.AXIS)
     if num_devices == 1:
         return images[rows], labels[rows]
     rows = rows[jnp.arange(-(-len(rows) // num_devices) * num_devices) % len(rows)]
-    local = rows - lax.axis_index(DEVICES) * len(images)
+    local = rows - lax.axis_index(devices.AXIS) * len(images)
     is_here = (local >= 0) & (local < len(images))
 
     def exchange(values: Array) -> Array:
         mine = values[jnp.clip(local, 0, len(images) - 1)]
         mine = jnp.where(is_here.reshape(-1, *[1] * (mine.ndim - 1)), mine, 0)
-        return lax.psum_scatter(mine, DEVICES, tiled=True)
+        return lax.psum_scatter(mine, devices.AXIS, tiled=True)
 
     return exchange(images), exchange(labels)
 
@@ -218,7 +218,7 @@ def train_step(
     task: Task, state: TrainState, key: Array, index: Array, images: Array, labels: Array
 ) -> TrainState:
     """One optimiser step on this device's share of a batch, as `_share_of_batch` gives it."""
-    places = lax.axis_index(DEVICES) * len(labels) + jnp.arange(len(labels))
+    places = lax.axis_index(devices.AXIS) * len(labels) + jnp.arange(len(labels))
     # A repeated example has the key of the first one too: it is finite if that one is.
     keys = jax.vmap(jax.random.split)(example_keys(key, places % task.batch_size))
     dropout_keys, mask_keys = keys[:, 0], keys[:, 1]
@@ -238,8 +238,8 @@ def train_step(
         return sums["loss"] / task.batch_size, sums
 
     gradient, sums = jax.grad(loss, has_aux=True)(state.params)
-    if lax.axis_size(DEVICES) > 1:  # With one, XLA would still copy the gradient.
-        gradient, sums = lax.psum((gradient, sums), DEVICES)
+    if lax.axis_size(devices.AXIS) > 1:  # With one, XLA would still copy the gradient.
+        gradient, sums = lax.psum((gradient, sums), devices.AXIS)
     updates, opt_state = task.optimizer.update(gradient, state.opt_state, state.params)
     is_bad = ~jnp.isfinite(sums["loss"])
     return TrainState(
@@ -273,7 +273,7 @@ def pmapped_train_steps(task: Task) -> Callable[..., TrainState]:
         `[seeds]`, `start`, `stop`, and images and labels `[devices, N / devices, ...]`.
     """
     steps = seeds_train_steps(task, jax.default_backend())
-    return jax.pmap(steps, DEVICES, in_axes=(0, None, None, None, 0, 0), donate_argnums=0)
+    return devices.pmap(steps, in_axes=(0, None, None, None, 0, 0), donate_argnums=0)
 
 
 def seeds_train_steps(task: Task, platform: str) -> Callable[..., TrainState]:
@@ -298,49 +298,21 @@ def seeds_train_steps(task: Task, platform: str) -> Callable[..., TrainState]:
     return steps
 
 
-def rows_here(count: int) -> np.ndarray:
-    """Of so many rows, spread evenly over all devices: those of this process's devices."""
-    num_local = -(-count // jax.device_count()) * jax.local_device_count()
-    first = min(jax.process_index() * num_local, count)
-    return np.arange(first, min(first + num_local, count))
-
-
-def spread(values: np.ndarray) -> np.ndarray:
-    """Splits rows evenly over all devices and returns the local devices' `[devices, rows, ...]`.
+def on_devices(split: Split) -> tuple[Array, Array]:
+    """Spreads a set over the devices, once: images and labels `[local devices, rows, ...]`.
 
     Rows of zeros make up the number where it is not divisible; no step reads them.
     """
-    num_rows = -(-len(values) // jax.device_count())
-    shape = (jax.local_device_count(), num_rows, *values.shape[1:])
-    mine = values[rows_here(len(values))]
-    padded = np.zeros((shape[0] * num_rows, *shape[2:]), values.dtype)
-    padded[: len(mine)] = mine
-    return padded.reshape(shape)
+    num_devices = jax.device_count()
+    num_rows = -(-len(split.labels) // num_devices)
 
+    def spread(values: np.ndarray) -> np.ndarray:
+        here = devices.local()
+        mine = values[here.start * num_rows : here.stop * num_rows]
+        shape = (jax.local_device_count(), num_rows, *values.shape[1:])
+        padded = np.zeros(shape, values.dtype)
+        padded.reshape(-1, *values.shape[1:])[: len(mine)] = mine
+        return padded
 
-def on_devices(split: Split) -> tuple[Array, Array]:
-    """Puts each local device's share of a split there once: images and labels."""
-    images, labels = put((spread(split.images), spread(split.labels)))
+    images, labels = devices.put((spread(split.images), spread(split.labels)))
     return images, labels
-
-
-def put(tree: Any) -> Any:
-    """Puts NumPy arrays `[devices, ...]` on the local devices, a row each."""
-    return _identity(tree)
-
-
-@jax.pmap
-def _identity(tree: Any) -> Any:
-    return tree
-
-
-def unreplicate(tree: Any) -> Any:
-    """The first local device's values, which all devices share, as NumPy arrays."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], tree)
-
-
-def replicate(tree: Any) -> Any:
-    """Puts the same values on every local device: leaves `[devices, ...]`."""
-    num_devices = jax.local_device_count()
-    copies = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (num_devices, *leaf.shape)), tree)
-    return put(copies)

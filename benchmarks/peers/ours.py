@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.recipe import BATCH_SIZE, TEMPERATURE, Params, Trainer, params_of
 from dropmax_jax import METHODS, concrete_log_mask, dropmax_loss_terms, posterior_logits
 from dropmax_jax.metrics import mean_log_probs
-from experiments import evaluation, training
+from experiments import devices, evaluation, training
 from experiments.config import Config
 from experiments.predictions import NUM_SAMPLES
 from experiments.split import Split
@@ -28,7 +28,7 @@ def make(
     task = _task(model, network, len(labels), num_seeds)
     seeds = jnp.arange(num_seeds)
     initial = jax.jit(training.initial_states, static_argnums=0)(task, seeds)
-    state = training.replicate(initial._replace(params=_stacked(model, params, num_seeds)))
+    state = devices.replicate(initial._replace(params=_stacked(model, params, num_seeds)))
     data = training.on_devices(Split(images, labels))
     run_steps = training.pmapped_train_steps(task)
     step = 0
@@ -43,7 +43,7 @@ def make(
             step = stop
 
     def params_now() -> Params:
-        first = jax.tree.map(lambda leaf: leaf[0], training.unreplicate(state.params))
+        first = jax.tree.map(lambda leaf: leaf[0], devices.unreplicate(state.params))
         return _from_project(first)
 
     return Trainer(run, params_now, num_seeds)
@@ -94,7 +94,7 @@ def predictor(
     task = _task(model, network, BATCH_SIZE)
     labels = np.zeros(len(images), np.int32)
     on_devices = evaluation.on_devices(Split(images, labels))
-    replicated = training.replicate(_stacked(model, params, 1))
+    replicated = devices.replicate(_stacked(model, params, 1))
     heads_of = evaluation.predictor(task.network)
     seeds = np.zeros(1, np.int32)
 

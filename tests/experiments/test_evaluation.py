@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dropmax_jax import METHODS, Heads, Method, metrics
-from experiments import evaluation, training
+from experiments import devices, evaluation, training
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.split import Split
@@ -40,7 +40,7 @@ def plain_heads(task: Task, params: Any, images: np.ndarray) -> Heads:
 
 def predicted(task: Task, params: Any, images: Split, num_samples: int = 0) -> Heads:
     predict = evaluation.predictor(task.network, num_samples)
-    return predict(training.replicate(params), SEEDS, evaluation.on_devices(images))
+    return predict(devices.replicate(params), SEEDS, evaluation.on_devices(images))
 
 
 def some(split: Split, count: int) -> Split:

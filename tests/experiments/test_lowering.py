@@ -13,7 +13,8 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from dropmax_jax import Heads
 from experiments import evaluation, training
 from experiments.config import Config
-from experiments.training import DEVICES, Task
+from experiments.devices import AXIS
+from experiments.training import Task
 
 SEEDS = (0, 1)
 # Divided by 2 devices, and not by 8.
@@ -62,11 +63,11 @@ def sharded(
         )
         return jax.tree.map(lambda leaf: leaf[None], function(*own))
 
-    split, same = PartitionSpec(DEVICES), PartitionSpec()
+    split, same = PartitionSpec(AXIS), PartitionSpec()
     return jax.shard_map(
         on_device,
         # As in pmap's mesh; an abstract mesh has explicit axes by default since jax 0.11.1.
-        mesh=AbstractMesh((devices,), (DEVICES,), axis_types=(AxisType.Auto,)),
+        mesh=AbstractMesh((devices,), (AXIS,), axis_types=(AxisType.Auto,)),
         in_specs=tuple(same if axis is None else split for axis in in_axes),
         out_specs=split,
         check_vma=False,

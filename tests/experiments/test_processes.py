@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import data, processes
+from experiments import processes
 from experiments.errors import RunFailedError, UserError
 from experiments.processes import Place
-from experiments.split import ALL, Share
 from tests.experiments.numbers import flat, on_devices, on_processes
 from tests.experiments.runner import ROOT, Outcome, environment, outcomes, start_processes
 
@@ -77,44 +76,10 @@ class TestPlace:
         assert processes.place(None, 1, None, variables) is None
 
 
-class TestShare:
-    def test_has_its_images_and_all_labels(self, mnist_folder: Path) -> None:
-        whole = data.load(mnist_path=mnist_folder, train_per_class=20)
-        share = Share(lambda count: np.arange(count // 2, count), lambda _: np.array([3, 7]))
-        part = data.load(mnist_path=mnist_folder, train_per_class=20, share=share)
-        for found, wanted in zip(part[1:4], whole[1:4], strict=True):
-            np.testing.assert_array_equal(found.labels, wanted.labels)
-        np.testing.assert_array_equal(part.train.images[100:], whole.train.images[100:])
-        assert not part.train.images[:100].any()
-        for found, wanted in [(part.test, whole.test), (part.validation, whole.validation)]:
-            np.testing.assert_array_equal(found.images[[3, 7]], wanted.images[[3, 7]])
-            assert np.count_nonzero(found.images.any((1, 2))) == 2
-
-    def test_of_all_processes_is_everything(
-        self, mnist_folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Their fingerprint is that of the whole, however many they are."""
-        whole = data.load(mnist_path=mnist_folder, train_per_class=20)
-        wanted, sums = data.fingerprint(whole), []
-
-        def total(value: int) -> int:
-            sums.append(value)
-            return sum(sums) % 2**64
-
-        monkeypatch.setattr(processes, "total", total)
-        for first in range(3):
-            every_third = Share(*[lambda count, first=first: np.arange(first, count, 3)] * 2)
-            part = data.load(mnist_path=mnist_folder, train_per_class=20, share=every_third)
-            found = data.fingerprint(part, every_third)
-            assert (found == wanted) == (first == 2)
-        assert ALL.trained(3).tolist() == [0, 1, 2]
-
-
 def test_alone_everything_is_agreed() -> None:
     assert processes.is_first()
     assert processes.agree(7, None) == (7, None)
     assert processes.agree(7, signal.SIGTERM) == (7, signal.SIGTERM)
-    assert processes.total(2**63 + 5) == 2**63 + 5
     assert processes.together(lambda: 3) == 3
     with pytest.raises(UserError, match="mine"):
         processes.together(lambda: raise_(UserError("mine")))

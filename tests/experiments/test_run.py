@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import evaluation, run, training
+from experiments import devices, evaluation, run, training
 from experiments.config import Config, read_config
 from experiments.data import Dataset
 from experiments.errors import RunFailedError, UserError
@@ -620,7 +620,7 @@ class TestLossNotFinite:
             key = jax.random.fold_in(keys.noise, step)
             return training.train_step(task, state, key, jnp.int32(step), images, labels)
 
-        on_devices = jax.jit(jax.vmap(one_device, axis_name=training.DEVICES))
+        on_devices = jax.jit(jax.vmap(one_device, axis_name=devices.AXIS))
         after = on_devices(images[None], labels[None])
         assert after.first_bad_step.tolist() == [step]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from experiments import data, evaluation, run, trained, training
+from experiments import data, devices, evaluation, run, trained
 from experiments.config import read_config
 from experiments.errors import UserError
 from experiments.files import write_json
@@ -61,7 +61,7 @@ def test_predictions_are_those_of_the_formula(
     found = trained.load(runs / model)
     task, params, seeds = found.task, found.params, found.seeds
     predict = evaluation.predictor(task.network, task.method.num_samples)
-    heads = predict(training.replicate(params), seeds, evaluation.on_devices(small_data.test))
+    heads = predict(devices.replicate(params), seeds, evaluation.on_devices(small_data.test))
     logits = np.asarray(heads.logits, float)
     expected = scipy.special.log_softmax(logits, -1)
     if model == "dropmax":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dropmax_jax import METHODS, Heads
-from experiments import data, run, training
+from experiments import data, devices, run, training
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.split import Split
@@ -215,7 +215,7 @@ class TestOptimizer:
         config = Config("softmax", network="tiny", batch_size=200, num_epochs=3)
         task = training.make_task(config, 200)
         steps = Steps(task, small_data.train)
-        before = training.unreplicate(steps.state).params
+        before = devices.unreplicate(steps.state).params
         params = jax.tree.map(lambda leaf: leaf[0], before)
 
         def mean_loss(params: Any) -> jax.Array:
@@ -286,7 +286,7 @@ class TestNetworks:
         images = some(small_data.train, 16)
         config = Config("dropmax", network=network, batch_size=8, num_epochs=12)
         steps = Steps(training.make_task(config, 16), images)
-        before = training.unreplicate(steps.state).params
+        before = devices.unreplicate(steps.state).params
         states = steps.epochs(4)
         losses = [float(state.totals["loss"][0]) for state in states]
         assert losses[-1] < 0.9 * losses[0]

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 
 from dropmax_jax import Heads, Method
 from dropmax_jax.networks.layers import ClassifierHeads, DenseRelu, dropout
-from experiments import training
+from experiments import devices, training
 from experiments.split import Split
 from experiments.training import Task, TrainState
 
@@ -93,7 +93,7 @@ class Steps:
         self.task = task
         self.seeds = jnp.asarray(seeds, jnp.int32)
         self.data = training.on_devices(data)
-        self.state = training.replicate(training.initial_states(task, self.seeds))
+        self.state = devices.replicate(training.initial_states(task, self.seeds))
         self.run = training.pmapped_train_steps(task)
         self.step = 0
 
@@ -101,7 +101,7 @@ class Steps:
         """Goes on to a step of the same epoch; returns the state there, leaves `[seeds, ...]`."""
         self.state = self.run(self.state, self.seeds, self.step, stop, *self.data)
         self.step = stop
-        state: TrainState = training.unreplicate(self.state)
+        state: TrainState = devices.unreplicate(self.state)
         return state
 
     def epochs(self, count: int) -> list[TrainState]:
