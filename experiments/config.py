@@ -35,7 +35,7 @@ class Config:
 
     Attributes:
         model: a name of `dropmax_jax.METHODS`.
-        network: a name of `dropmax_jax.networks.NETWORKS`.
+        network: a name of `experiments.networks.NETWORKS`.
         dataset: what the data are called; `auto` until they are loaded.
         mnist_path: the folder of the IDX files they come from, if they do.
         data_dir: the folder of TensorFlow Datasets, if it is not the default.

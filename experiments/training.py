@@ -21,9 +21,9 @@ from flax.core import FrozenDict
 from jax import Array, lax
 
 from dropmax_jax import METHODS, Heads, Method
-from dropmax_jax.networks import NETWORKS
 from experiments import devices
 from experiments.config import Config
+from experiments.networks import NETWORKS
 from experiments.split import NUM_CLASSES, Split
 
 WEIGHT_DECAY = 1e-4

@@ -270,7 +270,7 @@ def run_command(arguments: list[str], output: Path) -> None:
 
 def add_tiny() -> None:
     """Adds the network of the tests, which compiles at once."""
-    from dropmax_jax.networks import NETWORKS
+    from experiments.networks import NETWORKS
     from tests.experiments.tiny import Tiny
 
     vars(config)["NETWORKS"] = tuple({**NETWORKS, "tiny": Tiny})

@@ -10,5 +10,6 @@ def test_the_package_and_the_requirements_have_the_same_bounds() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     required = {line.partition("#")[0].strip() for line in lines}
-    assert project["dependencies"]
-    assert set(project["dependencies"]) <= required
+    packages = project["dependencies"] + project["optional-dependencies"]["flax"]
+    assert len(packages) == 3
+    assert set(packages) <= required

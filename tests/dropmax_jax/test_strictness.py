@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +14,6 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from dropmax_jax import METHODS, Heads, Method, dropmax_loss, elbo, metrics
-from dropmax_jax.networks import conv_relu_pool
 from tests.dropmax_jax import oracle
 
 KEY = jax.random.key(0)
@@ -70,23 +68,6 @@ def test_methods_in_shard_map(name: str) -> None:
         jax.jit(sharded)(HEADS, LABELS),
         jax.jit(step)(HEADS, LABELS),
     )
-
-
-@pytest.mark.parametrize(("channels", "dtype"), [(1, "float32"), (3, "bfloat16")])
-def test_convolution(channels: int, dtype: str) -> None:
-    """In shard_map the parameters are the same on all devices, and the images are not."""
-    images_key, kernel_key = jax.random.split(KEY)
-    images = jax.random.uniform(images_key, (4, 8, 8, channels), dtype)
-    params = jax.random.normal(kernel_key, (5, 5, channels, 2), dtype), jnp.zeros(2, dtype)
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
-
-    def gradient(params: Any, images: jax.Array) -> Any:
-        return jax.grad(lambda params: conv_relu_pool(images, *params).sum())(params)
-
-    sharded = jax.shard_map(gradient, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
-    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
-        found, expected = jax.jit(sharded)(params, images), jax.jit(gradient)(params, images)
-    chex.assert_trees_all_close(found, expected, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from dropmax_jax.networks import NETWORKS
 from experiments import config, data, run
 from experiments.config import Config
+from experiments.networks import NETWORKS
 from tests.experiments.fake_mnist import write_mnist
 from tests.experiments.tiny import Tiny
 

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from dropmax_jax.networks import NETWORKS
 from experiments import command, data, evaluation, process_flags, processes, training
 from experiments.config import Config
+from experiments.networks import NETWORKS
 from experiments.split import Split
 from tests.experiments import tiny
 from tests.experiments.runner import ROOT, environment, outcomes, start_processes

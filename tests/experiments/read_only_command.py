@@ -10,8 +10,8 @@ import os
 import sys
 from typing import Any
 
-from dropmax_jax.networks import NETWORKS
 from experiments import command, config
+from experiments.networks import NETWORKS
 from tests.experiments.tiny import Tiny
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC

@@ -14,9 +14,9 @@ import pytest
 from absl.testing import flagsaver
 
 from dropmax_jax import METHODS
-from dropmax_jax.networks import NETWORKS
 from experiments import command, config, mnist, stopping
 from experiments.errors import RunFailedError, UserError
+from experiments.networks import NETWORKS
 from tests.experiments import runner
 from tests.experiments.fake_mnist import write_mnist
 from tests.experiments.runner import files_under

@@ -13,8 +13,9 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from dropmax_jax import Heads, Method
-from dropmax_jax.networks.layers import ClassifierHeads, DenseRelu, dropout
+from dropmax_jax.linen import DropMaxHeads
 from experiments import devices, training
+from experiments.networks.layers import DenseRelu, dropout
 from experiments.split import Split
 from experiments.training import Task, TrainState
 
@@ -31,7 +32,7 @@ class Tiny(nn.Module):
     def __call__(self, images: Array, dropout_key: Array | None = None) -> Heads:
         pixels = nn.avg_pool(images, (2, 2), (2, 2)).reshape(len(images), -1)
         features = dropout(DenseRelu(32, dtype=self.dtype)(pixels), dropout_key, self.dropout_rate)
-        layer = ClassifierHeads(self.num_classes, self.heads, dtype=self.dtype, name="heads")
+        layer = DropMaxHeads(self.num_classes, self.heads, dtype=self.dtype, name="heads")
         heads: Heads = layer(features)
         return heads
 

@@ -1,7 +1,7 @@
 """The command `experiments.mnist`, with the network `tiny` beside its own."""
 
-from dropmax_jax.networks import NETWORKS
 from experiments import command, config
+from experiments.networks import NETWORKS
 from tests.experiments.tiny import Tiny
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""The parts that the networks share: convolutional block, dropout, heads."""
-
-from collections.abc import Sequence
+"""The parts that the networks share: convolutional block, dense layer, dropout."""
 
 import flax.linen as nn
 import jax
@@ -8,8 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from dropmax_jax.dropmax import Heads
-from dropmax_jax.networks.convolution import conv_relu_pool
+from experiments.networks.convolution import conv_relu_pool
 
 glorot_uniform = nn.initializers.glorot_uniform()
 
@@ -47,35 +44,6 @@ class DenseRelu(nn.Module):
         """Maps `[B, D]` to `[B, features]`."""
         return nn.relu(
             nn.Dense(self.features, dtype=self.dtype, kernel_init=glorot_uniform)(inputs)
-        )
-
-
-class ClassifierHeads(nn.Module):
-    """One dense layer per head, named by the fields of `Heads`.
-
-    Attributes:
-        num_classes: K.
-        heads: the fields of `Heads` to give; the others are None.
-        dtype: of the computation; the heads are float32.
-    """
-
-    num_classes: int
-    heads: Sequence[str]
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, features: Array) -> Heads:
-        """Maps `[B, D]` to `Heads` of `[B, K]` each."""
-        if unknown := set(self.heads) - set(Heads._fields):
-            raise ValueError(f"heads must be among {Heads._fields}, not {sorted(unknown)}")
-        layers = {
-            name: nn.Dense(
-                self.num_classes, dtype=self.dtype, kernel_init=glorot_uniform, name=name
-            )
-            for name in self.heads
-        }
-        return Heads(
-            **{name: layer(features).astype(jnp.float32) for name, layer in layers.items()}
         )
 
 

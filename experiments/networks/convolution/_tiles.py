@@ -10,8 +10,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from dropmax_jax.networks._pooling import DEAD, select, unselect
-from dropmax_jax.networks._winograd import TILE, convolve, convolve_transpose
+from experiments.networks.convolution._pooling import DEAD, select, unselect
+from experiments.networks.convolution._winograd import TILE, convolve, convolve_transpose
 
 # What windows and tiles of a part of a batch may take, transformed: as much as a hundred images do
 # in the largest layer of the networks here.

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from dropmax_jax.networks import _tiles
-from dropmax_jax.networks._pooling import DEAD, select, unselect
-from dropmax_jax.networks._winograd import KERNEL_SIZES
+from experiments.networks.convolution import _tiles
+from experiments.networks.convolution._pooling import DEAD, select, unselect
+from experiments.networks.convolution._winograd import KERNEL_SIZES
 
 
 def conv_relu_pool(images: Array, kernel: Array, bias: Array, padding: int = 0) -> Array:

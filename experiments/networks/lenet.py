@@ -1,4 +1,4 @@
-"""The convolutional network of the paper's MNIST experiment, that of the TensorFlow tutorial."""
+"""LeNet, the network of the authors' MNIST code."""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from dropmax_jax.dropmax import Heads
-from dropmax_jax.networks.layers import ClassifierHeads, ConvReluPool, DenseRelu, dropout
+from dropmax_jax import Heads
+from dropmax_jax.linen import DropMaxHeads
+from experiments.networks.layers import ConvReluPool, DenseRelu, dropout
 
 
-class CNN(nn.Module):
-    """Two 5x5 convolutions that keep the size, each with relu and pooling; dense 1024; heads.
+class LeNet(nn.Module):
+    """LeNet: two 5x5 convolutions without padding, each with relu and pooling; dense 500; heads.
 
     Attributes:
         num_classes: K.
@@ -22,16 +23,16 @@ class CNN(nn.Module):
         dtype: of the computation; parameters and heads are float32.
 
     >>> import jax
-    >>> network = CNN(num_classes=7)
+    >>> network = LeNet(heads=("logits", "prior_logits", "label_logits"))
     >>> images = jnp.zeros((2, 28, 28, 1))
     >>> heads = network.apply(network.init(jax.random.key(0), images), images)
-    >>> heads.logits.shape, heads.prior_logits
-    ((2, 7), None)
+    >>> heads.logits.shape
+    (2, 10)
     """
 
     num_classes: int = 10
     heads: Sequence[str] = ("logits",)
-    dropout_rate: float = 0.5
+    dropout_rate: float = 0.0
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -45,11 +46,10 @@ class CNN(nn.Module):
         Returns:
             `Heads` of float32 arrays `[B, K]`.
         """
-        features = ConvReluPool(32, padding=2, dtype=self.dtype)(images)
-        features = ConvReluPool(64, padding=2, dtype=self.dtype)(features)
+        features = ConvReluPool(20, dtype=self.dtype)(images)
+        features = ConvReluPool(50, dtype=self.dtype)(features)
         features = features.reshape(images.shape[0], math.prod(features.shape[1:]))
-        features = DenseRelu(1024, dtype=self.dtype)(features)
+        features = DenseRelu(500, dtype=self.dtype)(features)
         features = dropout(features, dropout_key, self.dropout_rate)
-        return ClassifierHeads(self.num_classes, self.heads, dtype=self.dtype, name="heads")(
-            features
-        )
+        layer = DropMaxHeads(self.num_classes, self.heads, dtype=self.dtype, name="heads")
+        return layer(features)
