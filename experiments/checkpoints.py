@@ -105,7 +105,7 @@ class Checkpoints:
             if processes.is_first():
                 write_json(folder / _FILE_DIGESTS, _file_digests(folder))
         except Exception as error:  # orbax raises many kinds
-            if processes.is_loss(error):
+            if processes.is_peer_failure(error):
                 raise
             raise RunFailedError(
                 f"cannot save the checkpoint of step {checkpoint.step} in "
@@ -130,7 +130,7 @@ class Checkpoints:
                 with _threads_silenced():
                     checkpoint = self._restore_step(step, like)
             except Exception as error:  # orbax raises many kinds
-                if processes.is_loss(error) or isinstance(error, UserError):
+                if processes.is_peer_failure(error) or isinstance(error, UserError):
                     raise
                 warn(f"the checkpoint of step {step} is damaged ({_reason(error)}): left out")
                 continue
@@ -148,8 +148,8 @@ class Checkpoints:
         return Path(self._manager.directory) / str(step)
 
     def _restore_step(self, step: int, like: Any) -> Checkpoint:
-        processes.together(lambda: _check_files(self._folder(step)))
-        return processes.together(lambda: self._restore_whole(step, like))
+        processes.run_on_all(lambda: _check_files(self._folder(step)))
+        return processes.run_on_all(lambda: self._restore_whole(step, like))
 
     def _restore_whole(self, step: int, like: Any) -> Checkpoint:
         template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)

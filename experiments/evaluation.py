@@ -1,4 +1,4 @@
-"""Predictions of trained parameters, and the figures that come of them."""
+"""Predictions of trained parameters, and their metrics."""
 
 import functools
 from collections.abc import Callable
@@ -35,8 +35,8 @@ class EvaluationSet(NamedTuple):
     labels: np.ndarray
 
 
-class Figures(NamedTuple):
-    """What predictions are worth, `[seeds]` each."""
+class Metrics(NamedTuple):
+    """Metrics of predictions, `[seeds]` each."""
 
     error_percent: Array
     nll: Array
@@ -44,7 +44,7 @@ class Figures(NamedTuple):
     brier: Array
 
 
-Predictor = Callable[[Any, ArrayLike, EvaluationSet], Heads]
+HeadsPredictor = Callable[[Any, ArrayLike, EvaluationSet], Heads]
 
 
 def on_devices(split: Split) -> EvaluationSet:
@@ -61,7 +61,7 @@ def on_devices(split: Split) -> EvaluationSet:
 
 
 @functools.lru_cache(maxsize=8)
-def predictor(network: nn.Module, num_samples: int = 0) -> Predictor:
+def predictor(network: nn.Module, num_samples: int = 0) -> HeadsPredictor:
     """Compiles, at its first call, a function that gives the heads of a set of images.
 
     Args:
@@ -160,7 +160,7 @@ def fit(task: Task, params: Any, seeds: ArrayLike, validation: Split) -> Any:
 
 def evaluate(
     task: Task, params: Any, seeds: ArrayLike, validation: Split, test: Split
-) -> tuple[Figures, Any]:
+) -> tuple[Metrics, Any]:
     """Fits what the method fits, predicts the test set and measures.
 
     Args:
@@ -171,20 +171,20 @@ def evaluate(
         test: what to measure on.
 
     Returns:
-        The figures, and what `fit` fitted.
+        The metrics, and what `fit` fitted.
     """
     fitted = fit(task, params, seeds, validation)
     predict = predictor(task.network, task.method.num_samples)
     heads = predict(devices.replicate(params), seeds, on_devices(test))
-    return figures(log_probs(task.method, heads, fitted), test.labels), fitted
+    return measure(log_probs(task.method, heads, fitted), test.labels), fitted
 
 
 @jax.jit
-def figures(log_probs: Array, labels: ArrayLike) -> Figures:
+def measure(log_probs: Array, labels: ArrayLike) -> Metrics:
     """Measures log-probabilities `[seeds, N, K]` against labels `[N]`."""
 
-    def one_seed(log_probs: Array) -> Figures:
-        return Figures(
+    def one_seed(log_probs: Array) -> Metrics:
+        return Metrics(
             100 * metrics.error_rate(log_probs, labels),
             metrics.nll(log_probs, labels),
             100 * metrics.expected_calibration_error(log_probs, labels),

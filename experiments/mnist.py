@@ -77,8 +77,8 @@ def _run(config: Config, savedir: Path, tests: bool, resume: bool, overwrite: bo
 
     run.check_settings(config)
     if not tests:
-        processes.by_first(lambda: run.check_folder(savedir, resume, overwrite))
-    dataset = processes.together(lambda: data.load_for(config))
+        processes.run_on_first(lambda: run.check_folder(savedir, resume, overwrite))
+    dataset = processes.run_on_all(lambda: data.load_for(config))
     print(f"data: {dataset.note}", flush=True)
     config = config.on(dataset.name, data.fingerprint(dataset))
     settings = [config.deciding(), _SAVE_EVERY.value, tests, resume, overwrite]

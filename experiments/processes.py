@@ -65,7 +65,7 @@ def place(
     }
     missing = [name for name, value in flags.items() if value is None]
     if len(missing) == len(flags):
-        return Place() if told_of_others(environment) else None
+        return Place() if has_peers(environment) else None
     if missing:
         raise UserError(
             "--coordinator_address, --num_processes and --process_id go together: pass "
@@ -87,7 +87,7 @@ def place(
     return None if num_processes == 1 else Place(coordinator_address, num_processes, process_id)
 
 
-def told_of_others(environment: Mapping[str, str]) -> bool:
+def has_peers(environment: Mapping[str, str]) -> bool:
     """Whether SLURM, Kubernetes or Cloud TPU started this process as one of several.
 
     How many, and which, JAX then finds out.
@@ -151,12 +151,12 @@ def joined(
         try:
             yield
         except (RuntimeError, ValueError) as error:
-            if not is_loss(error):
+            if not is_peer_failure(error):
                 raise
             raise RunFailedError(f"{_LOST} ({str(error)[:200]}); {_AGAIN}") from error
 
 
-def is_loss(error: Exception) -> bool:
+def is_peer_failure(error: Exception) -> bool:
     """Whether an error says that another process cannot be reached."""
     # XLA's errors start with their kind, and come as one or the other Python exception.
     if count() == 1 or not isinstance(error, RuntimeError | ValueError):
@@ -280,7 +280,7 @@ def agree(num_steps: int, signal_number: int | None) -> tuple[int, int | None]:
     return int(table[0, 0]), int(table[:, 1].max()) or None
 
 
-def together(action: Callable[[], T]) -> T:
+def run_on_all(action: Callable[[], T]) -> T:
     """What an action returns; where it fails at one process, it fails at all.
 
     Raises:
@@ -298,16 +298,16 @@ def together(action: Callable[[], T]) -> T:
     return result
 
 
-def by_first(action: Callable[[], None]) -> None:
+def run_on_first(action: Callable[[], None]) -> None:
     """Lets process 0 do something for all; where it fails, it fails at all."""
-    together(lambda: action() if is_first() else None)
+    run_on_all(lambda: action() if is_first() else None)
 
 
 @contextlib.contextmanager
-def held_by_first(make: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+def hold_on_first(make: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
     """A context that only process 0 enters, such as that of a lock."""
     with contextlib.ExitStack() as stack:
-        by_first(lambda: stack.enter_context(make()))
+        run_on_first(lambda: stack.enter_context(make()))
         yield
 
 

@@ -64,8 +64,8 @@ def train(
         _locked_by_first(savedir),
         _failed_writes_told(savedir),
     ):
-        processes.by_first(lambda: _prepare_folder(config, savedir, resume, overwrite))
-        finished = processes.together(lambda: _finished_summary(savedir, config))
+        processes.run_on_first(lambda: _prepare_folder(config, savedir, resume, overwrite))
+        finished = processes.run_on_all(lambda: _finished_summary(savedir, config))
         if finished is not None:
             return finished
         # From here on, for an interruption while XLA compiles can be lost or crash.
@@ -132,7 +132,7 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
     lock = read_folder if read_only else locked_folder
     with (
         jax_settings.applied(config.jax_settings),
-        processes.held_by_first(lambda: lock(savedir)),
+        processes.hold_on_first(lambda: lock(savedir)),
         _failed_writes_told(savedir),
     ):
         with Checkpoints(savedir / "checkpoints", read_only=read_only) as checkpoints:
@@ -152,7 +152,7 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
 
 
 def _locked_by_first(savedir: Path) -> contextlib.AbstractContextManager[None]:
-    return processes.held_by_first(lambda: locked_folder(savedir))
+    return processes.hold_on_first(lambda: locked_folder(savedir))
 
 
 @contextlib.contextmanager
@@ -316,7 +316,7 @@ class _Trainer:
             self.epoch_seconds = restored.progress["epoch_seconds"]
             self.state = devices.replicate(restored.state)
         self.saved_epoch = len(self.history)
-        processes.by_first(lambda: tensorboard.remove_events(savedir, self.saved_epoch + 1))
+        processes.run_on_first(lambda: tensorboard.remove_events(savedir, self.saved_epoch + 1))
         self.data = training.on_devices(data.train)
         self.validation = evaluation.on_devices(data.validation)
         self.predict = evaluation.predictor(self.task.network)

@@ -193,7 +193,7 @@ class TestEvaluate:
 
     def test_figures_have_one_number_a_seed(self, small_data: Dataset) -> None:
         log_probs = jnp.log(jnp.full((3, 200, 10), 0.1))
-        found = evaluation.figures(log_probs, small_data.test.labels)
+        found = evaluation.measure(log_probs, small_data.test.labels)
         np.testing.assert_allclose(found.error_percent, [90] * 3, rtol=1e-6)
         np.testing.assert_allclose(found.nll, [np.log(10)] * 3, rtol=1e-6)
         np.testing.assert_allclose(found.ece_percent, [0] * 3, atol=1e-4)

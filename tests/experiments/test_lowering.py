@@ -144,6 +144,6 @@ def test_evaluation(platform: str, model: str) -> None:
     heads = Heads(**like)
 
     def evaluate(heads: Heads, labels: jax.Array) -> Any:
-        return evaluation.figures(evaluation.log_probs(task.method, heads), labels)
+        return evaluation.measure(evaluation.log_probs(task.method, heads), labels)
 
     check_stays_on_device(module_of(evaluate, platform, heads, array(num_images)))

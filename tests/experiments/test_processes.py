@@ -80,14 +80,14 @@ def test_alone_everything_is_agreed() -> None:
     assert processes.is_first()
     assert processes.agree(7, None) == (7, None)
     assert processes.agree(7, signal.SIGTERM) == (7, signal.SIGTERM)
-    assert processes.together(lambda: 3) == 3
+    assert processes.run_on_all(lambda: 3) == 3
     with pytest.raises(UserError, match="mine"):
-        processes.together(lambda: raise_(UserError("mine")))
+        processes.run_on_all(lambda: raise_(UserError("mine")))
     processes.check_same("flags", "anything")
 
 
 @pytest.mark.parametrize(
-    ("error", "is_loss"),
+    ("error", "is_failure"),
     [
         (RuntimeError("UNAVAILABLE: connection refused"), True),
         (ValueError("DEADLINE_EXCEEDED: barrier"), True),
@@ -98,17 +98,17 @@ def test_alone_everything_is_agreed() -> None:
     ],
 )
 def test_a_lost_process_is_told_from_own_errors(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, is_loss: bool
+    monkeypatch: pytest.MonkeyPatch, error: Exception, is_failure: bool
 ) -> None:
-    assert not processes.is_loss(error)  # Alone, there is none to lose.
+    assert not processes.is_peer_failure(error)  # Alone, there is none to lose.
     monkeypatch.setattr(processes, "count", lambda: 2)
-    assert processes.is_loss(error) == is_loss
+    assert processes.is_peer_failure(error) == is_failure
 
 
 def test_what_fails_elsewhere_fails_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "gather", lambda *values: np.array([[0], [0], [1]]))
     with pytest.raises(RunFailedError, match="process 2 cannot go on"):
-        processes.together(lambda: 3)
+        processes.run_on_all(lambda: 3)
     with pytest.raises(UserError, match="have different flags"):
         processes.check_same("flags", "anything")
 

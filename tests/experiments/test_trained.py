@@ -49,7 +49,7 @@ def test_predictions_have_the_figures_of_the_runs_own_test(
     log_probs = trained.load(runs / model).log_probs(small_data.test.images)
     assert log_probs.shape == (2, 200, 10)
     summary = summary_of(runs / model)
-    for name, values in evaluation.figures(log_probs, small_data.test.labels)._asdict().items():
+    for name, values in evaluation.measure(log_probs, small_data.test.labels)._asdict().items():
         assert np.asarray(values).tolist() == pytest.approx(summary[f"test_{name}"], rel=1e-6)
 
 
