@@ -1,8 +1,8 @@
 """Measures training and loss on a GPU or TPU: `python -m benchmarks.accelerator`."""
 
 from benchmarks import checks, machine, recipe
-from experiments import command, data_flags
-from experiments.errors import UserError
+from experiments.cli import command, data_flags
+from experiments.cli.errors import UserError
 
 FLAGS = command.Flags()
 _MODELS = FLAGS.strings("models", list(recipe.MODELS), "methods to train")

@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks import loss_report, machine
 from benchmarks.spread import spread
-from experiments import reports
-from experiments.files import write_json, write_text
+from experiments.reports import tables
+from experiments.runtime.files import write_json, write_text
 
 _CAPTION = """\
 Median of the rounds (smallest to largest), after compilation, batch 100, an epoch of 10 steps a
@@ -31,9 +31,9 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"Device: {found['devices']} x {found['device']}. Host: {machine.in_words(found)}.",
         f"{results['rounds']} rounds, {results['seconds_a_turn']:g} s a turn.",
         "",
-        reports.line(header),
-        reports.line(["---"] * len(header)),
-        *(reports.line(_cells(record)) for record in results["records"]),
+        tables.line(header),
+        tables.line(["---"] * len(header)),
+        *(tables.line(_cells(record)) for record in results["records"]),
         "",
         textwrap.fill(_CAPTION, 100),
     ]

@@ -9,8 +9,8 @@ import numpy as np
 from benchmarks import recipe
 from benchmarks.peers import PEERS
 from benchmarks.workers import worker
-from experiments.errors import RunFailedError
-from experiments.split import Split
+from experiments.cli.errors import RunFailedError
+from experiments.data.split import Split
 
 LOSS_TOLERANCE = 1e-4
 # Where two pixels of a pooling window are equal but for rounding, either may get the gradient.

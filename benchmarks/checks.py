@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.command import path
-from experiments.errors import UserError
-from experiments.files import write_text
+from experiments.cli.command import path
+from experiments.cli.errors import UserError
+from experiments.runtime.files import write_text
 
 
 def chosen(name: str, given: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """Measures the loss alone beside the softmax cross-entropy: `python -m benchmarks.loss`."""
 
 from benchmarks import checks, machine
-from experiments import command
-from experiments.errors import UserError
+from experiments.cli import command
+from experiments.cli.errors import UserError
 
 FLAGS = command.Flags()
 _SIZES = FLAGS.strings(

@@ -10,9 +10,9 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.loss_timing import ARRAYS_MOVED, bytes_moved
 from benchmarks.spread import ratios, spread
-from experiments import reports
-from experiments.drawing import Figure, in_own_style, save
-from experiments.files import write_json, write_text
+from experiments.reports import tables
+from experiments.reports.drawing import Figure, in_own_style, save
+from experiments.runtime.files import write_json, write_text
 
 Record = Mapping[str, Any]
 
@@ -69,9 +69,9 @@ def table(records: Sequence[Record], bandwidth: float) -> list[str]:
     """The lines of the table; sizes that did not fit into the memory are left out."""
     measured = [record for record in records if "milliseconds" in record]
     return [
-        reports.line(_HEADER),
-        reports.line(["---"] * len(_HEADER)),
-        *(reports.line(_cells(record, bandwidth)) for record in measured),
+        tables.line(_HEADER),
+        tables.line(["---"] * len(_HEADER)),
+        *(tables.line(_cells(record, bandwidth)) for record in measured),
     ]
 
 

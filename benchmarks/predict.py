@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import checks, machine, recipe, workers
-from experiments import command, data_flags
-from experiments.errors import RunFailedError
+from experiments.cli import command, data_flags
+from experiments.cli.errors import RunFailedError
 
 PEERS = ("tensorflow2", "pytorch", "pytorch_channels_last", "pytorch_compiled")
 TOLERANCE = 1e-3

@@ -9,9 +9,9 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.spread import ratios, spread
-from experiments import reports
-from experiments.drawing import Figure, in_own_style, save
-from experiments.files import write_json, write_text
+from experiments.reports import tables
+from experiments.reports.drawing import Figure, in_own_style, save
+from experiments.runtime.files import write_json, write_text
 
 Record = Mapping[str, Any]
 
@@ -51,9 +51,9 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"{results['images']:,} images; {results['rounds']} rounds, "
         f"{results['seconds_a_turn']:g} s a turn.",
         "",
-        reports.line(header),
-        reports.line(["---"] * len(header)),
-        *(reports.line(_cells(record, shown, results["images"])) for record in shown),
+        tables.line(header),
+        tables.line(["---"] * len(header)),
+        *(tables.line(_cells(record, shown, results["images"])) for record in shown),
         "",
         textwrap.fill(_CAPTION, 100),
     ]

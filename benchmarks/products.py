@@ -8,7 +8,7 @@ not need.
 from typing import NamedTuple
 
 from benchmarks.recipe import BATCH_SIZE, NETWORKS, heads_of
-from experiments.split import NUM_CLASSES
+from experiments.data.split import NUM_CLASSES
 
 
 class Product(NamedTuple):

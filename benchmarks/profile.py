@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import checks, machine, recipe
-from experiments import command, data_flags
+from experiments.cli import command, data_flags
 
 FLAGS = command.Flags()
 _MODELS = FLAGS.strings("models", ["dropmax"], "methods to train")

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from experiments import reports
-from experiments.files import write_json, write_text
+from experiments.reports import tables
+from experiments.runtime.files import write_json, write_text
 
 _CAPTION = """\
 Milliseconds of the kernels of a training step, by what they are for. Kernels may run side by side,
@@ -35,11 +35,11 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"Machine: {machine.in_words(results['machine'])}.",
         f"Means of {records[0]['steps']} steps.",
         "",
-        reports.line(header),
-        reports.line(["---"] * len(header)),
-        *map(reports.line, rows),
-        reports.line(["sum of the kernels", *sums]),
-        reports.line(["step by the clock", *clock]),
+        tables.line(header),
+        tables.line(["---"] * len(header)),
+        *map(tables.line, rows),
+        tables.line(["sum of the kernels", *sums]),
+        tables.line(["step by the clock", *clock]),
         "",
         _CAPTION,
     ]

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from experiments.split import NUM_CLASSES
+from experiments.data.split import NUM_CLASSES
 
 BATCH_SIZE = 100
 LEARNING_RATE = 1e-3

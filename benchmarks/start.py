@@ -5,7 +5,7 @@ is empty at first.
 """
 
 from benchmarks import checks, machine
-from experiments import command
+from experiments.cli import command
 
 FLAGS = command.Flags()
 _MNIST_PATH = FLAGS.string(

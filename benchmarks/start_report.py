@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.spread import Spread, spread
-from experiments import reports
-from experiments.files import write_json, write_text
+from experiments.reports import tables
+from experiments.runtime.files import write_json, write_text
 
 _CAPTION = """\
 Medians (smallest to largest) where there are several runs. *first step*: from the start of the
@@ -55,9 +55,9 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines = [
         f"Machine: {machine.in_words(results['machine'])}. Data: {results['data']}.",
         "",
-        reports.line(["", "measured"]),
-        reports.line(["---"] * 2),
-        *(reports.line(row) for row in rows),
+        tables.line(["", "measured"]),
+        tables.line(["---"] * 2),
+        *(tables.line(row) for row in rows),
         "",
         textwrap.fill(_CAPTION, 100),
     ]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.workers import ROOT
-from experiments import command
-from experiments.errors import RunFailedError, UserError
+from experiments.cli import command
+from experiments.cli.errors import RunFailedError, UserError
 
 _POLL_SECONDS = 0.005
 

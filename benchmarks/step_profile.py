@@ -14,7 +14,7 @@ import jax
 from benchmarks import recipe
 from benchmarks.peers import ours
 from benchmarks.worker import STEPS_A_CALL
-from experiments.split import Split
+from experiments.data.split import Split
 
 _INSTRUCTION = re.compile(r'^ *(?:ROOT )?%(\S+) = .*metadata=\{op_name="([^"]*)"')
 _LAYERS = {

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.machine import memory_bytes as host_memory_bytes
-from experiments import devices, training
-from experiments.config import PRECISIONS, Config
-from experiments.split import Split
+from experiments.data.split import Split
+from experiments.runtime import devices
+from experiments.train import training
+from experiments.train.config import PRECISIONS, Config
 
 
 def measure(

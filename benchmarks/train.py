@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import checks, machine, recipe, workers
 from benchmarks.peers import PEERS
-from experiments import command, data_flags
+from experiments.cli import command, data_flags
 
 FLAGS = command.Flags()
 _PEERS = FLAGS.strings(

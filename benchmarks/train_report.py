@@ -9,9 +9,9 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.products import products
 from benchmarks.spread import ratios, spread
-from experiments import reports
-from experiments.drawing import Figure, in_own_style, save
-from experiments.files import write_json, write_text
+from experiments.reports import tables
+from experiments.reports.drawing import Figure, in_own_style, save
+from experiments.runtime.files import write_json, write_text
 
 Record = Mapping[str, Any]
 
@@ -48,9 +48,9 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"Machine: {machine.in_words(results['machine'])}.",
         f"{results['rounds']} rounds, {results['seconds_a_turn']:g} s a turn.",
         "",
-        reports.line(header),
-        reports.line(["---"] * len(header)),
-        *(reports.line(_cells(record, records)) for record in records),
+        tables.line(header),
+        tables.line(["---"] * len(header)),
+        *(tables.line(_cells(record, records)) for record in records),
         "",
         _CAPTION,
         *_conclusions(records),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import PEERS, is_installed
-from experiments.errors import RunFailedError
+from experiments.cli.errors import RunFailedError
 
 ROOT = Path(__file__).parents[1]
 # Before a turn: the threads of whoever worked before may still spin.

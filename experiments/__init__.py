@@ -1,1 +1,15 @@
-"""Commands that train, evaluate and draw: the experiments of the paper."""
+"""Image classification with DropMax and its baselines.
+
+Commands, each run by `python -m experiments.NAME`:
+
+- `mnist`: trains and tests a model.
+- `table`: the paper's table. `calibration`: calibration and detection of errors.
+- `masks`: draws the classes a model retains. `predict`: recognises digits in image files.
+
+Rooms:
+
+- `data`: images and labels. `networks`: LeNet and CNN.
+- `train`: a run, from configuration to evaluation. `trained`: loads what a run trained.
+- `reports`: tables, plots, statistics. `cli`: flags, errors, signals.
+- `runtime`: devices, processes, files, JAX's settings.
+"""

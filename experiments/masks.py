@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import command
-from experiments.errors import UserError
-from experiments.files import is_read_only
+from experiments.cli import command
+from experiments.cli.errors import UserError
+from experiments.runtime.files import is_read_only
 
 FLAGS = command.Flags()
 _SAVEDIR = FLAGS.string("savedir", "results/dropmax", "folder of a run of experiments.mnist")
@@ -33,7 +33,8 @@ def main() -> None:
     command.set_up_jax()
     import jax
 
-    from experiments import plots, trained
+    from experiments import trained
+    from experiments.reports import plots
 
     run = trained.load(savedir)
     if "prior_logits" not in run.task.method.heads:

@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from experiments import command, data_flags, process_flags, processes
-from experiments.config import NETWORKS, PRECISIONS, Config, method_names, read_config
-from experiments.errors import UserError
+from experiments.cli import command, data_flags, process_flags
+from experiments.cli.errors import UserError
+from experiments.runtime import processes
+from experiments.train.config import NETWORKS, PRECISIONS, Config, method_names, read_config
 
 FLAGS = command.Flags()
 _MODEL = FLAGS.choice("model", "dropmax", method_names(), "method to train")
@@ -73,7 +74,8 @@ def main() -> None:
 
 def _run(config: Config, savedir: Path, tests: bool, resume: bool, overwrite: bool) -> None:
     # Only now, so that --help and mistakes in flags are answered at once.
-    from experiments import data, run
+    from experiments import data
+    from experiments.train import run
 
     run.check_settings(config)
     if not tests:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
-from experiments import command, digits, pictures
-from experiments.errors import UserError
+from experiments.cli import command
+from experiments.cli.errors import UserError
+from experiments.data import digits, pictures
 
 if TYPE_CHECKING:
     from experiments.trained import TrainedRun

@@ -11,12 +11,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dropmax_jax import Heads
-from experiments import data, devices, evaluation, jax_settings, training
-from experiments.checkpoints import Checkpoint, Checkpoints
-from experiments.config import Config, read_config
+from experiments import data
+from experiments.cli.errors import UserError
 from experiments.data import Dataset, Split
-from experiments.errors import UserError
-from experiments.files import read_folder, read_json
+from experiments.runtime import devices, jax_settings
+from experiments.runtime.files import read_folder, read_json
+from experiments.train import evaluation, training
+from experiments.train.checkpoints import Checkpoint, Checkpoints
+from experiments.train.config import Config, read_config
 
 
 class TrainedRun(NamedTuple):

@@ -24,9 +24,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from experiments import command, config, data
-from experiments.errors import RunFailedError
-from experiments.files import UNFINISHED
+from experiments import data
+from experiments.cli import command
+from experiments.cli.errors import RunFailedError
+from experiments.runtime.files import UNFINISHED
+from experiments.train import config
 from tests.experiments.fake_mnist import write_mnist
 
 FLAGS = command.Flags()
@@ -83,7 +85,9 @@ class Soak:
             # What a killed process has not cleaned up.
             "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
         }
-        _processes.set_forkserver_preload(["tests.experiments.results", "experiments.plots"])
+        _processes.set_forkserver_preload(
+            ["tests.experiments.results", "experiments.reports.plots"]
+        )
         # The first compiles the programs, the second tells how long a run takes without that.
         for _ in range(2):
             start = time.monotonic()

@@ -23,7 +23,7 @@ from benchmarks.recipe import (
     heads_of,
     params_of,
 )
-from experiments.split import NUM_CLASSES
+from experiments.data.split import NUM_CLASSES
 
 Heads = dict[str, Array]
 

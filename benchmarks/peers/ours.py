@@ -10,10 +10,11 @@ import numpy as np
 from benchmarks.recipe import BATCH_SIZE, TEMPERATURE, Params, Trainer, params_of
 from dropmax_jax import METHODS, concrete_log_mask, dropmax_loss_terms, posterior_logits
 from dropmax_jax.metrics import mean_log_probs
-from experiments import devices, evaluation, training
-from experiments.config import Config
-from experiments.predictions import NUM_SAMPLES
-from experiments.split import Split
+from experiments.calibration.predictions import NUM_SAMPLES
+from experiments.data.split import Split
+from experiments.runtime import devices
+from experiments.train import evaluation, training
+from experiments.train.config import Config
 
 
 def make(

@@ -19,7 +19,7 @@ from benchmarks.recipe import (
     Trainer,
     params_of,
 )
-from experiments.split import NUM_CLASSES
+from experiments.data.split import NUM_CLASSES
 
 Tensors = dict[str, dict[str, Any]]
 

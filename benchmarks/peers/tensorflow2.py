@@ -23,7 +23,7 @@ from benchmarks.recipe import (
     heads_of,
     params_of,
 )
-from experiments.split import NUM_CLASSES
+from experiments.data.split import NUM_CLASSES
 
 _BETA1, _BETA2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
 

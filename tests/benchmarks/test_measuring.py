@@ -21,8 +21,8 @@ from benchmarks import (
     workers,
 )
 from benchmarks.spread import ratios
-from experiments.errors import RunFailedError
-from experiments.split import Split
+from experiments.cli.errors import RunFailedError
+from experiments.data.split import Split
 from tests.experiments.runner import run_here
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from experiments import config, data, run
-from experiments.config import Config
+from experiments import data
 from experiments.networks import NETWORKS
+from experiments.train import config, run
+from experiments.train.config import Config
 from tests.experiments.fake_mnist import write_mnist
 from tests.experiments.tiny import Tiny
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import mnist_5k
-from experiments.split import NUM_CLASSES, Split
+from experiments.data import mnist_5k
+from experiments.data.split import NUM_CLASSES, Split
 
 
 def write_mnist(

@@ -11,10 +11,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import command, data, evaluation, process_flags, processes, training
-from experiments.config import Config
+from experiments import data
+from experiments.cli import command, process_flags
+from experiments.data.split import Split
 from experiments.networks import NETWORKS
-from experiments.split import Split
+from experiments.runtime import processes
+from experiments.train import evaluation, training
+from experiments.train.config import Config
 from tests.experiments import tiny
 from tests.experiments.runner import ROOT, environment, outcomes, start_processes
 

@@ -10,8 +10,9 @@ import os
 import sys
 from typing import Any
 
-from experiments import command, config
+from experiments.cli import command
 from experiments.networks import NETWORKS
+from experiments.train import config
 from tests.experiments.tiny import Tiny
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC

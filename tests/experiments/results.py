@@ -5,10 +5,10 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from experiments import training
-from experiments.checkpoints import Checkpoint, Checkpoints, digest
-from experiments.config import Config
 from experiments.data import Dataset
+from experiments.train import training
+from experiments.train.checkpoints import Checkpoint, Checkpoints, digest
+from experiments.train.config import Config
 
 
 def metrics_of(folder: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pytest
 from absl.testing import flagsaver
 
-from experiments import command, mnist
+from experiments import mnist
+from experiments.cli import command
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,23 +21,17 @@ import scipy.optimize
 import scipy.special
 import sklearn.metrics
 
-from experiments import (
-    calibration,
-    calibration_measures,
-    calibration_report,
-    calibration_runs,
-    data,
-    predictions,
-    run,
-    trained,
-    variants,
-)
-from experiments.calibration_measures import Measurement, measure_predictions
-from experiments.config import Config
-from experiments.errors import UserError
-from experiments.predictions import Predictions
-from experiments.statistics import mean_and_half_width
-from experiments.stopping import Stopped
+from experiments import data, trained
+from experiments.calibration import __main__ as calibration
+from experiments.calibration import comparison, measures, predictions, report
+from experiments.calibration.measures import Measurement, measure_predictions
+from experiments.calibration.predictions import Predictions
+from experiments.cli.errors import UserError
+from experiments.cli.stopping import Stopped
+from experiments.data import variants
+from experiments.reports.statistics import mean_and_half_width
+from experiments.train import run
+from experiments.train.config import Config
 from experiments.trained import TrainedRun
 from tests.experiments import runner
 from tests.experiments.runner import files_under
@@ -76,7 +70,7 @@ def finished(
 ) -> Path:
     """The folder of an experiment on two variants; tests that write copy it."""
     folder = tmp_path_factory.mktemp("calibration") / "finished"
-    calibration_runs.compare(config, small_data, NAMES, folder)
+    comparison.compare(config, small_data, NAMES, folder)
     return folder
 
 
@@ -326,7 +320,7 @@ class TestFiles:
         }
         train = small_data.train._replace(labels=np.zeros(1000, np.int32))
         mnist_1k = small_data._replace(name="mnist", train=train)
-        calibration_report.write(measured, config, mnist_1k, tmp_path)
+        report.write(measured, config, mnist_1k, tmp_path)
         lines = (tmp_path / "calibration.md").read_text(encoding="utf-8").splitlines()
         (softmax,) = (line for line in lines if line.startswith("| background_random | `softmax`"))
         assert softmax.endswith("| 12.89 | 1.52 |")
@@ -335,7 +329,7 @@ class TestFiles:
 
     def test_a_single_seed_has_no_interval(self) -> None:
         record = {"images": "clean", "method": "softmax", "nll": 0.5, "nll_half_width": math.nan}
-        table = calibration_report.to_markdown([record], {"nll": ("NLL", 3)})
+        table = report.to_markdown([record], {"nll": ("NLL", 3)})
         assert table.splitlines()[-1] == "| clean | `softmax` | 0.500 |"
 
 
@@ -352,11 +346,11 @@ class TestAgain:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(run, "train", None)
-        monkeypatch.setattr(calibration_measures, "measure", None)
+        monkeypatch.setattr(measures, "measure", None)
         before = files_under(copy)
         for name in FILES:
             (copy / name).unlink()
-        calibration_runs.compare(config, small_data, NAMES, copy)
+        comparison.compare(config, small_data, NAMES, copy)
         assert files_under(copy) == before
 
     @pytest.mark.parametrize("content", ["", "null", '{"of": 1, "methods": {}}', None])
@@ -368,7 +362,7 @@ class TestAgain:
         path.unlink()
         if content is not None:
             path.write_text(content)
-        calibration_runs.compare(config, small_data, ("clean",), copy)
+        comparison.compare(config, small_data, ("clean",), copy)
         assert path.read_bytes() == before["clean/softmax/measurements.json"]
 
     def test_stopped_in_training_it_goes_on(
@@ -382,11 +376,11 @@ class TestAgain:
         stopped = tmp_path / "stopped"
         with monkeypatch.context() as patch:
             patch.setattr(
-                "experiments.progress.Progress.epoch_done",
+                "experiments.cli.progress.Progress.epoch_done",
                 lambda *_: os.kill(os.getpid(), signal.SIGINT),
             )
             with pytest.raises(Stopped, match="run the same command again to go on") as caught:
-                calibration_runs.compare(config, small_data, ("clean",), stopped)
+                comparison.compare(config, small_data, ("clean",), stopped)
         assert caught.value.exit_code == 130
         folder = stopped / "clean" / "softmax"
         assert str(folder) in str(caught.value)
@@ -395,12 +389,12 @@ class TestAgain:
         # That it goes on from there, tests of runs show.
         shutil.copytree(finished / "clean" / "mc_dropout", stopped / "clean" / "mc_dropout")
         shutil.copytree(finished / "clean" / "dropmax", stopped / "clean" / "dropmax")
-        calibration_runs.compare(config, small_data, ("clean",), stopped)
+        comparison.compare(config, small_data, ("clean",), stopped)
         made = (folder / "measurements.json").read_bytes()
         assert made == (finished / "clean" / "softmax" / "measurements.json").read_bytes()
 
     def test_a_variant_alone(self, config: Config, small_data: data.Dataset, copy: Path) -> None:
-        calibration_runs.compare(config, small_data, ("background_random",), copy)
+        comparison.compare(config, small_data, ("background_random",), copy)
         images = {row["images"] for row in rows(copy / "calibration.csv")}
         assert images == {"background_random"}
 
@@ -424,7 +418,7 @@ class TestAgain:
         before = files_under(copy)
         other = dataclasses.replace(config, **change)
         with pytest.raises(UserError, match=re.escape(message)):
-            calibration_runs.compare(other, small_data, NAMES, copy)
+            comparison.compare(other, small_data, NAMES, copy)
         assert files_under(copy) == before
 
     def test_checkpoints_of_an_unknown_run_are_refused(
@@ -433,7 +427,7 @@ class TestAgain:
         (copy / "clean" / "dropmax" / "config.json").unlink()
         before = files_under(copy)
         with pytest.raises(UserError, match=r"dropmax holds checkpoints but no config\.json"):
-            calibration_runs.compare(config, small_data, NAMES, copy)
+            comparison.compare(config, small_data, NAMES, copy)
         assert files_under(copy) == before
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from experiments.checkpoints import Checkpoint, Checkpoints, _reason, digest
-from experiments.errors import RunFailedError, UserError
+from experiments.cli.errors import RunFailedError, UserError
+from experiments.train.checkpoints import Checkpoint, Checkpoints, _reason, digest
 
 
 def checkpoint(step: int) -> Checkpoint:

@@ -14,9 +14,11 @@ import pytest
 from absl.testing import flagsaver
 
 from dropmax_jax import METHODS
-from experiments import command, config, mnist, stopping
-from experiments.errors import RunFailedError, UserError
+from experiments import mnist
+from experiments.cli import command, stopping
+from experiments.cli.errors import RunFailedError, UserError
 from experiments.networks import NETWORKS
+from experiments.train import config
 from tests.experiments import runner
 from tests.experiments.fake_mnist import write_mnist
 from tests.experiments.runner import files_under
@@ -261,7 +263,7 @@ def mnist_copy(tmp_path: Path) -> Path:
 def test_a_closed_output_ends_no_command(stream: str) -> None:
     program = (
         f"import sys; sys.{stream} = None; from experiments import command; "
-        "from experiments.progress import Progress; "
+        "from experiments.cli.progress import Progress; "
         "command.run(lambda: Progress('a', 0, 1, 1).say('b'), command.Flags(), '')"
     )
     assert subprocess.run([sys.executable, "-c", program], cwd=runner.ROOT).returncode == 0

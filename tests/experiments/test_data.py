@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import data, idx, mnist_5k, tfds_mnist
-from experiments.errors import UserError
-from experiments.split import Split, split_off_last, train_validation
+from experiments import data
+from experiments.cli.errors import UserError
+from experiments.data import datasets, idx, mnist_5k, tfds_mnist
+from experiments.data.split import Split, split_off_last, train_validation
 from tests.experiments.fake_mnist import write_mnist
 
 
@@ -167,7 +168,7 @@ def test_damaged_mnist_5k(
 def test_mnist_path(tmp_path: Path, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the digest of these files in the place of MNIST's."""
     train, test = write_mnist(tmp_path, train_per_class=103, test_per_class=2)
-    monkeypatch.setattr(data, "MNIST_DIGEST", data._digest(train, test))
+    monkeypatch.setattr(datasets, "MNIST_DIGEST", datasets._digest(train, test))
     loaded = data.load(dataset, mnist_path=tmp_path, train_per_class=3)
     assert loaded.name == "mnist"
     assert loaded.note == f"MNIST from {tmp_path}, in file order"
@@ -212,14 +213,14 @@ def test_other_images_are_named_after_their_folder(
 
 def test_one_changed_pixel_or_label_is_not_mnist(tmp_path: Path) -> None:
     train, test = write_mnist(tmp_path, train_per_class=103, test_per_class=2)
-    digest = data._digest(train, test)
+    digest = datasets._digest(train, test)
     for split in (train, test):
         for array in split:
             array.flat[-1] ^= 1
-            assert data._digest(train, test) != digest
+            assert datasets._digest(train, test) != digest
             array.flat[-1] ^= 1
-    assert data._digest(train, test) == digest
-    assert data._digest(*idx.read_folder(tmp_path)) == digest
+    assert datasets._digest(train, test) == digest
+    assert datasets._digest(*idx.read_folder(tmp_path)) == digest
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from PIL import Image
 from scipy import ndimage
 
-from experiments import digits, mnist_5k
+from experiments.data import digits, mnist_5k
 from tests.experiments.drawn import STROKES, draw
 
 

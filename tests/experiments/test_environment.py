@@ -11,11 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import command, jax_settings, run, trained
-from experiments.config import Config, differences, read_config
+from experiments import trained
+from experiments.cli import command
+from experiments.cli.errors import RunFailedError, UserError
 from experiments.data import Dataset
-from experiments.errors import RunFailedError, UserError
-from experiments.files import write_json
+from experiments.runtime import jax_settings
+from experiments.runtime.files import write_json
+from experiments.train import run
+from experiments.train.config import Config, differences, read_config
 from tests.experiments.conftest import MakeConfig
 from tests.experiments.results import numbers_of
 from tests.experiments.runner import ROOT, Outcome, environment, files_under

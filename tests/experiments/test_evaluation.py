@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from dropmax_jax import METHODS, Heads, Method, metrics
-from experiments import devices, evaluation, training
-from experiments.config import Config
 from experiments.data import Dataset
-from experiments.split import Split
-from experiments.training import Task
+from experiments.data.split import Split
+from experiments.runtime import devices
+from experiments.train import evaluation, training
+from experiments.train.config import Config
+from experiments.train.training import Task
 from tests.experiments import tiny
 
 SEEDS = jnp.array([0, 1], jnp.int32)

@@ -9,8 +9,8 @@ from pathlib import Path
 import filelock
 import pytest
 
-from experiments.errors import UserError
-from experiments.files import locked_folder, read_json, replacing, write_json, write_text
+from experiments.cli.errors import UserError
+from experiments.runtime.files import locked_folder, read_json, replacing, write_json, write_text
 from tests.experiments.runner import ROOT
 
 
@@ -99,7 +99,7 @@ class TestLockedFolder:
     def test_keeps_other_processes_out_until_they_are_killed(self, tmp_path: Path) -> None:
         code = (
             "import pathlib, sys, time\n"
-            "from experiments.files import locked_folder\n"
+            "from experiments.runtime.files import locked_folder\n"
             "with locked_folder(pathlib.Path(sys.argv[1])):\n"
             "    print('locked', flush=True)\n"
             "    time.sleep(100)\n"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import idx
-from experiments.errors import UserError
+from experiments.cli.errors import UserError
+from experiments.data import idx
 from tests.experiments.fake_mnist import idx_bytes, write_idx, write_mnist
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 28, 28)).astype(np.uint8)

@@ -11,10 +11,10 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from dropmax_jax import Heads
-from experiments import evaluation, training
-from experiments.config import Config
-from experiments.devices import AXIS
-from experiments.training import Task
+from experiments.runtime.devices import AXIS
+from experiments.train import evaluation, training
+from experiments.train.config import Config
+from experiments.train.training import Task
 
 SEEDS = (0, 1)
 # Divided by 2 devices, and not by 8.

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import data, masks, plots, run
-from experiments.config import Config, read_config
-from experiments.errors import UserError
-from experiments.files import locked_folder, write_json
-from experiments.split import Split
+from experiments import data, masks
+from experiments.cli.errors import UserError
+from experiments.data.split import Split
+from experiments.reports import plots
+from experiments.runtime.files import locked_folder, write_json
+from experiments.train import run
+from experiments.train.config import Config, read_config
 from experiments.trained import load, load_data
 from tests.dropmax_jax import oracle
 from tests.experiments.runner import files_under, run_here

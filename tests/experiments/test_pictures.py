@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import pictures
-from experiments.errors import UserError
+from experiments.cli.errors import UserError
+from experiments.data import pictures
 from tests.experiments.drawn import draw
 from tests.experiments.fake_mnist import write_idx
 

@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import drawing, plots
-from experiments.drawing import Figure
+from experiments.reports import drawing, plots
+from experiments.reports.drawing import Figure
 
 
 def history(terms: dict[str, list[float]], epochs: int = 30) -> list[dict[str, Any]]:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import data, predict, run, trained
-from experiments.config import Config
+from experiments import data, predict, trained
+from experiments.train import run
+from experiments.train.config import Config
 from tests.experiments.drawn import STROKES, draw
 from tests.experiments.runner import ROOT, Outcome, environment, files_under, run_here
 

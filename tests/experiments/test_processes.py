@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import processes
-from experiments.errors import RunFailedError, UserError
-from experiments.processes import Place
+from experiments.cli.errors import RunFailedError, UserError
+from experiments.runtime import processes
+from experiments.runtime.processes import Place
 from tests.experiments.numbers import flat, on_devices, on_processes
 from tests.experiments.runner import ROOT, Outcome, environment, outcomes, start_processes
 

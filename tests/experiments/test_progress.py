@@ -13,9 +13,9 @@ from typing import TextIO
 
 import pytest
 
-from experiments import progress
-from experiments.progress import Progress
-from experiments.stopping import Stopped, keep_interruptions, stop_request
+from experiments.cli import progress
+from experiments.cli.progress import Progress
+from experiments.cli.stopping import Stopped, keep_interruptions, stop_request
 from tests.experiments.runner import ROOT
 
 
@@ -195,7 +195,7 @@ class TestStopRequest:
     def test_a_lost_terminal_ends_no_process_that_still_prints(self, tmp_path: Path) -> None:
         """The outer process has the other end of the inner one's terminal, and closes it."""
         inner = (
-            "import sys, time; from experiments.stopping import stop_request\n"
+            "import sys, time; from experiments.cli.stopping import stop_request\n"
             "with stop_request() as request:\n"
             "    print('ready', flush=True)\n"
             "    while request.signal_number is None: time.sleep(0.01)\n"

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments import data, run
-from experiments.errors import UserError
-from experiments.files import is_read_only, locked_folder, read_folder
+from experiments import data
+from experiments.cli.errors import UserError
+from experiments.runtime.files import is_read_only, locked_folder, read_folder
+from experiments.train import run
 from tests.experiments.conftest import MakeConfig
 from tests.experiments.drawn import draw
 from tests.experiments.runner import ROOT, Outcome, environment, files_under

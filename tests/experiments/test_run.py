@@ -20,12 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import devices, evaluation, run, training
-from experiments.config import Config, read_config
+from experiments.cli.errors import RunFailedError, UserError
+from experiments.cli.stopping import Stopped, StopRequest
 from experiments.data import Dataset
-from experiments.errors import RunFailedError, UserError
-from experiments.files import locked_folder
-from experiments.stopping import Stopped, StopRequest
+from experiments.runtime import devices
+from experiments.runtime.files import locked_folder
+from experiments.train import evaluation, run, training
+from experiments.train.config import Config, read_config
 from tests.conftest import MAPPINGS, count_mappings
 from tests.experiments import runner
 from tests.experiments.conftest import MakeConfig
@@ -428,12 +429,12 @@ class TestKilledBetweenTwoWrites:
     @pytest.mark.parametrize(
         "where",
         [
-            "experiments.run.write_text",
-            "experiments.checkpoints.Checkpoints.save",
-            "experiments.checkpoints.write_json",
-            "experiments.tensorboard.write_events",
-            "experiments.plots.learning_curves",
-            "experiments.run.write_json",
+            "experiments.train.run.write_text",
+            "experiments.train.checkpoints.Checkpoints.save",
+            "experiments.train.checkpoints.write_json",
+            "experiments.train.tensorboard.write_events",
+            "experiments.reports.plots.learning_curves",
+            "experiments.train.run.write_json",
         ],
     )
     def test_resuming_makes_up_for_it(
@@ -701,7 +702,7 @@ class TestFolder:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        from experiments import files
+        from experiments.runtime import files
 
         writes = 0
         original = files.replacing

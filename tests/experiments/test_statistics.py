@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments.statistics import mean_and_half_width
+from experiments.reports.statistics import mean_and_half_width
 
 VALUES = st.lists(st.floats(0, 100), min_size=2, max_size=30)
 

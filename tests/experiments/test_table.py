@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import data, run, table, table_rows
-from experiments.config import Config
-from experiments.errors import RunFailedError
-from experiments.files import write_json
+from experiments import data
+from experiments.cli.errors import RunFailedError
+from experiments.runtime.files import write_json
+from experiments.table import __main__ as table
+from experiments.table import table_rows
+from experiments.train import run
+from experiments.train.config import Config
 from tests.experiments.runner import run_here
 
 # By setting: validation error and test errors of two seeds. Test errors would choose otherwise.

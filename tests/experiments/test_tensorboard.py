@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from experiments.tensorboard import remove_events, write_events
+from experiments.train.tensorboard import remove_events, write_events
 from tests.experiments.results import events_of
 
 

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import data, idx, tfds_mnist
-from experiments.errors import UserError
-from experiments.split import Split
+from experiments import data
+from experiments.cli.errors import UserError
+from experiments.data import idx, tfds_mnist
+from experiments.data.split import Split
 from tests.experiments.fake_mnist import write_mnist
 from tests.experiments.runner import files_under
 

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import scipy.special
 
-from experiments import data, devices, evaluation, run, trained
-from experiments.config import read_config
-from experiments.errors import UserError
-from experiments.files import write_json
+from experiments import data, trained
+from experiments.cli.errors import UserError
+from experiments.runtime import devices
+from experiments.runtime.files import write_json
+from experiments.train import evaluation, run
+from experiments.train.config import read_config
 from tests.experiments.conftest import MakeConfig
 from tests.experiments.runner import files_under
 from tests.test_readme import blocks

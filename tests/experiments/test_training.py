@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from dropmax_jax import METHODS, Heads
-from experiments import data, devices, run, training
-from experiments.config import Config
+from experiments import data
 from experiments.data import Dataset
-from experiments.split import Split
-from experiments.training import TrainState
+from experiments.data.split import Split
+from experiments.runtime import devices
+from experiments.train import run, training
+from experiments.train.config import Config
+from experiments.train.training import TrainState
 from tests.experiments import numbers, tiny
 from tests.experiments.numbers import flat, on_devices
 from tests.experiments.tiny import Steps, largest_difference, seen

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from experiments import run
-from experiments.config import Config, read_config
+from experiments.cli.errors import RunFailedError, UserError
 from experiments.data import Dataset
-from experiments.errors import RunFailedError, UserError
+from experiments.train import run
+from experiments.train.config import Config, read_config
 from tests.experiments import runner
 
 ROOT = Path(__file__).parents[2]

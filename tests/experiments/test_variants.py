@@ -6,9 +6,11 @@ import pytest
 import scipy.ndimage
 import scipy.stats
 
-from experiments import calibration, data, mnist_5k, variants
-from experiments.split import Split
-from experiments.variants import UNFAMILIAR, VARIANTS
+from experiments import data
+from experiments.calibration import __main__ as calibration
+from experiments.data import mnist_5k, variants
+from experiments.data.split import Split
+from experiments.data.variants import UNFAMILIAR, VARIANTS
 
 KEY = jax.random.key(0)
 IMAGES = mnist_5k.read().images[::250]

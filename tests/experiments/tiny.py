@@ -14,10 +14,11 @@ from jax.typing import DTypeLike
 
 from dropmax_jax import Heads, Method
 from dropmax_jax.linen import DropMaxHeads
-from experiments import devices, training
+from experiments.data.split import Split
 from experiments.networks.layers import DenseRelu, dropout
-from experiments.split import Split
-from experiments.training import Task, TrainState
+from experiments.runtime import devices
+from experiments.train import training
+from experiments.train.training import Task, TrainState
 
 
 class Tiny(nn.Module):

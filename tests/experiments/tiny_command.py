@@ -1,7 +1,8 @@
 """The command `experiments.mnist`, with the network `tiny` beside its own."""
 
-from experiments import command, config
+from experiments.cli import command
 from experiments.networks import NETWORKS
+from experiments.train import config
 from tests.experiments.tiny import Tiny
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Calibration and detection: `python -m experiments.calibration`."""

@@ -1,0 +1,1 @@
+"""What commands share: flags, errors, progress and signals."""

@@ -1,0 +1,6 @@
+"""Images and labels: one file for each source, and what picks among them."""
+
+from experiments.data.datasets import DATASETS, Dataset, fingerprint, load, load_for
+from experiments.data.split import Split
+
+__all__ = ["DATASETS", "Dataset", "Split", "fingerprint", "load", "load_for"]

@@ -1,0 +1,282 @@
+"""MNIST from TensorFlow Datasets (tfds), without TensorFlow.
+
+tfds can read what is prepared without TensorFlow, but not prepare MNIST: the builder it ships
+reads, unpacks and encodes images with TensorFlow. The builder here does these three with NumPy
+and Pillow and writes the same examples, so that ``tfds.builder("mnist")`` of any other program
+reads what is prepared here, and the reverse.
+"""
+
+import contextlib
+import http.client
+import importlib
+import io
+import os
+import struct
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from experiments.cli.errors import UserError
+from experiments.data import idx
+from experiments.data.split import NUM_CLASSES, Split
+
+_INSTALL = "pip install 'tensorflow-datasets>=4.9.10' array-record importlib-resources"
+
+
+class UnavailableError(UserError):
+    """MNIST cannot be had from tfds here and now, though the user asked nothing wrong."""
+
+
+def load(data_dir: str | os.PathLike[str] | None, *, timeout: float) -> tuple[Split, Split]:
+    """Reads MNIST as tfds has prepared it; downloads and prepares it first where it has not.
+
+    Args:
+        data_dir: Folder of tfds; None for its default.
+        timeout: How many seconds the download's host has to answer.
+
+    Returns:
+        The training set and the test set, in the shuffled order of their records; the order is
+        the same on every machine.
+
+    Raises:
+        UnavailableError: tfds is not installed, or there is nothing prepared and no network, or
+            tfds's default folder does not serve.
+        UserError: ``data_dir`` is given and does not serve.
+    """
+    tfds = _import_tfds()
+    failure = UnavailableError if data_dir is None else UserError
+    root = None if data_dir is None else os.path.expanduser(data_dir)
+    with _quiet():
+        folder = _folder(tfds, root)
+        if not _is_prepared(folder):
+            _prepare(tfds, root, folder, timeout, failure)
+        with _one_line(f"{folder} cannot be read; delete it to prepare MNIST again", failure):
+            builder = tfds.image_classification.MNIST(data_dir=root)
+            return _read(builder, "train"), _read(builder, "test")
+
+
+def _import_tfds() -> Any:
+    try:
+        # tfds imports its parts when they are used; this one needs all that preparing needs.
+        importlib.import_module("tensorflow_datasets.image_classification")
+        return importlib.import_module("tensorflow_datasets")
+    # A broken installation fails with more than ImportError, protobuf with TypeError.
+    except Exception as error:
+        raise UnavailableError(
+            f"tensorflow-datasets cannot be imported ({_first_line(error)}): {_INSTALL}"
+        ) from error
+
+
+def _folder(tfds: Any, root: str | None) -> Any:
+    """Where this tfds keeps MNIST; not asked of a builder, which fails on a damaged folder."""
+    mnist = tfds.image_classification.MNIST
+    _, folder = tfds.core.utils.file_utils.get_data_dir_and_dataset_dir(
+        given_data_dir=root, builder_name=mnist.name, config_name=None, version=str(mnist.VERSION)
+    )
+    folder = folder.expanduser()
+    if str(folder).startswith("~"):
+        raise UnavailableError(
+            f"there is no home folder for {folder}: pass --data_dir, or set TFDS_DATA_DIR"
+        )
+    return folder
+
+
+def _is_prepared(folder: Any) -> bool:
+    # tfds takes any folder for a prepared one, but this file is written last.
+    try:
+        return bool((folder / "dataset_info.json").exists())
+    except OSError:
+        return False
+
+
+def _prepare(
+    tfds: Any, root: str | None, folder: Any, timeout: float, failure: type[UserError]
+) -> None:
+    with _one_line(f"{folder} cannot be used", failure):
+        _check_writable(folder)
+    builder = _builder_class(tfds)(data_dir=root)
+    downloads = folder.parent.parent / "downloads"
+    url = next(iter(builder.url_infos))
+    # tfds itself would try for minutes.
+    if not _is_downloaded(builder.url_infos, downloads) and not is_reachable(url, timeout):
+        raise UnavailableError(f"it is not prepared in {folder}, and {url} does not answer")
+    config = tfds.download.DownloadConfig(try_download_gcs=False, force_checksums_validation=True)
+    try:
+        with _one_line(f"MNIST could not be prepared in {folder}", failure):
+            builder.download_and_prepare(
+                download_dir=downloads, download_config=config, file_format="array_record"
+            )
+    except UserError:
+        # Another process may have been quicker.
+        if not _is_prepared(folder):
+            raise
+
+
+def _check_writable(folder: Any) -> None:
+    # Before any download, and without creating anything.
+    if folder.exists():
+        raise FileExistsError("it is only half prepared: delete it")
+    above = next(parent for parent in folder.parents if parent.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{above} is not a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(f"{above} is not writable")
+
+
+def _is_downloaded(url_infos: dict[str, Any], downloads: Any) -> bool:
+    resource = importlib.import_module("tensorflow_datasets.core.download.resource")
+    names = [resource.get_dl_fname(url, info.checksum) for url, info in url_infos.items()]
+    # Older versions of tfds keep the downloads of all datasets in one folder.
+    return all(
+        any(
+            resource.is_locally_cached(folder / name) for folder in (downloads / "mnist", downloads)
+        )
+        for name in names
+    )
+
+
+def is_reachable(url: str, timeout: float) -> bool:
+    """Whether ``url`` answers within ``timeout`` seconds, by way of the usual proxies."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+            request = urllib.request.Request(url, method="HEAD")
+            with urllib.request.urlopen(request, timeout=timeout):
+                answered.set()
+
+    # In a thread, since urllib's timeout does not cover the look-up of the host's name.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return answered.is_set()
+
+
+def _builder_class(tfds: Any) -> Any:
+    """A builder that writes what tfds's own for MNIST writes, without TensorFlow."""
+    parent: Any = tfds.image_classification.MNIST
+    checksums = importlib.import_module("tensorflow_datasets.core.download.checksums")
+
+    class Mnist(parent, skip_registration=True):  # type: ignore[misc, call-arg]
+        # What is prepared names the module of its builder: tfds's own, which reads it too.
+        __module__ = parent.__module__
+        name = parent.name
+        url_infos = parent.url_infos
+
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+            urls = {info.filename: url for url, info in self.url_infos.items()}
+            files = dl_manager.download(urls)
+            for name, path in files.items():
+                # tfds checks a file when it downloads it, but not one that it finds.
+                if checksums.compute_url_info(path).checksum != (
+                    self.url_infos[urls[name]].checksum
+                ):
+                    raise ValueError(f"{path} has a wrong checksum: delete it")
+            return {
+                split: self._generate_examples(
+                    Path(files[f"{prefix}-images-idx3-ubyte.gz"]),
+                    Path(files[f"{prefix}-labels-idx1-ubyte.gz"]),
+                )
+                for split, prefix in (("train", "train"), ("test", "t10k"))
+            }
+
+        def _generate_examples(self, images: Path, labels: Path) -> Iterator[tuple[int, Any]]:
+            split = idx.read_split(images, labels)
+            # The index is the key of tfds's own builder: keys decide on the records' order.
+            for index, (image, label) in enumerate(zip(*split, strict=True)):
+                yield index, {"image": _png(image), "label": int(label)}
+
+    return Mnist
+
+
+def _png(image: np.ndarray) -> io.BytesIO:
+    # tfds encodes an array with TensorFlow, but takes a file as it is.
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, format="png")
+    file.seek(0)
+    return file
+
+
+def _read(builder: Any, name: str) -> Split:
+    info = builder.info.splits[name]
+    if not 1 <= info.num_examples <= idx.MAX_IMAGES:
+        raise ValueError(f"the split {name} claims {info.num_examples} images")
+    images = np.empty((info.num_examples, 28, 28), np.uint8)
+    labels = np.empty(info.num_examples, np.int32)
+    records = _records(builder, name)
+    for index, record in zip(range(info.num_examples), records, strict=True):
+        images[index] = record["image"][:, :, 0]
+        labels[index] = record["label"]
+    if labels.min() < 0 or labels.max() >= NUM_CLASSES:
+        raise ValueError(f"the split {name} has labels that are not 0 to 9")
+    return Split(images, labels)
+
+
+def _records(builder: Any, name: str) -> Iterator[Any]:
+    formats = {file_format.value for file_format in builder.info.available_file_formats()}
+    if formats == {"tfrecord"}:
+        # What most programs with TensorFlow have prepared; tfds reads it with TensorFlow only.
+        for path in builder.info.splits[name].filepaths:
+            for data in _tfrecords(path.read_bytes()):
+                yield builder.info.features.deserialize_example_np(data)
+    else:
+        source = builder.as_data_source(name)
+        # In batches, which array_record reads twice as fast as single records.
+        for start in range(0, len(source), 1000):
+            yield from source.__getitems__(range(start, min(start + 1000, len(source))))
+
+
+def _tfrecords(data: bytes) -> Iterator[bytes]:
+    """Cuts a TFRecord file into records.
+
+    A record is its length (uint64), a checksum of the length (uint32), the data and their checksum
+    (uint32), little-endian. The checksums are not verified: the images are PNGs, with their own.
+
+    References:
+        https://www.tensorflow.org/tutorials/load_data/tfrecord
+    """
+    start = 0
+    while start < len(data):
+        if start + 12 > len(data):
+            raise ValueError("a record file is truncated")
+        (length,) = struct.unpack_from("<Q", data, start)
+        end = start + 12 + length
+        if end + 4 > len(data):
+            raise ValueError("a record file is truncated")
+        yield data[start + 12 : end]
+        start = end + 4
+
+
+@contextlib.contextmanager
+def _one_line(what: str, failure: type[UserError]) -> Iterator[None]:
+    """Raises whatever goes wrong inside as one line that starts with ``what``."""
+    try:
+        yield
+    except ImportError as error:
+        # tfds imports the package of a file format when it meets such a file.
+        raise UnavailableError(f"{_first_line(error)}: {_INSTALL}") from error
+    # tfds and what it calls raise errors of any class, and with long texts.
+    except Exception as error:
+        raise failure(f"{what}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(":") if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what tfds logs, which is addressed to authors of datasets."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

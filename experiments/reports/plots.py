@@ -1,0 +1,164 @@
+"""The pictures that runs draw."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.data.split import Split
+from experiments.reports.drawing import Figure, in_own_style, save
+
+_NOT_LOSS_TERMS = {
+    "epoch",
+    "seconds",
+    "train_loss",
+    "train_error_percent",
+    "validation_error_percent",
+}
+
+
+@in_own_style
+def learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Draws loss and error over the epochs: the mean over seeds, and their range as a band.
+
+    Args:
+        history: the objects of `metrics.jsonl`, at least one.
+        title: above the figure.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    losses, errors = figure.subplots(1, 2)
+    figure.suptitle(title)
+    epochs = [entry["epoch"] for entry in history]
+
+    def curve(axes: Any, name: str, label: str, color: str | None = None) -> None:
+        values = np.array([np.atleast_1d(entry[name]) for entry in history]).T
+        (line,) = axes.plot(epochs, values.mean(0), label=label, color=color)
+        color = line.get_color()
+        axes.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.2, lw=0)
+
+    terms = [name for name in history[0] if name not in _NOT_LOSS_TERMS]
+    curve(losses, "train_loss", "loss", "black")
+    # A single term is the loss itself.
+    for name in terms if len(terms) > 1 else []:
+        curve(losses, name, name.replace("_", " "))
+    losses.set(xlabel="epoch", ylabel="training loss")
+    losses.grid(alpha=0.3)
+    losses.legend(loc="center right")
+    curve(errors, "train_error_percent", "training")
+    curve(errors, "validation_error_percent", "validation")
+    # The first epochs, near chance, would flatten all that follows.
+    settled = np.max(history[len(history) // 10]["validation_error_percent"])
+    errors.set(xlabel="epoch", ylabel="error (%)", ylim=(0, min(100, max(1, 1.5 * settled))))
+    errors.grid(alpha=0.3)
+    errors.legend()
+    save(figure, path)
+
+
+@in_own_style
+def masks(
+    test: Split, retained: np.ndarray, softmax: np.ndarray, masked: np.ndarray, path: Path
+) -> None:
+    """Draws which classes a model retains: on average for each digit, and for confusing images.
+
+    Args:
+        test: the images and labels.
+        retained: retain probabilities `[N, K]`.
+        softmax: probabilities by the class logits alone, `[N, K]`.
+        masked: the model's probabilities, with the mean mask, `[N, K]`.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.5))
+    left, right = halves
+    classes = np.arange(retained.shape[-1])
+    average = np.stack([retained[test.labels == digit].mean(0) for digit in classes])
+    axes = left.subplots()
+    image = axes.imshow(average, vmin=0, vmax=1, cmap="viridis")
+    left.colorbar(image, ax=axes, shrink=0.8)
+    axes.set(
+        title="mean retain probability",
+        xlabel="class",
+        ylabel="true digit",
+        xticks=classes,
+        yticks=classes,
+    )
+    shown = saved_by_mask(test.labels, softmax, masked)[:4]
+    right.suptitle(f"{'digits' if len(shown) else 'no digit'} that the mask puts right")
+    panels = right.subplots(len(shown), 2, width_ratios=(1, 6), squeeze=False) if len(shown) else []
+    for index, (picture, bars) in zip(shown, panels, strict=True):
+        picture.imshow(test.images[index], cmap="gray_r")
+        picture.set_axis_off()
+        heights = {
+            "class logits alone": softmax[index],
+            "retain probability": retained[index],
+            "with the mask": masked[index],
+        }
+        for place, (name, values) in enumerate(heights.items()):
+            bars.bar(classes + 0.28 * (place - 1), values, 0.28, label=name)
+        bars.set(ylim=(0, 1.05), yticks=(0, 1), xticks=classes)
+        bars.get_xticklabels()[test.labels[index]].set_fontweight("bold")
+        if index == shown[0]:
+            right.legend(*bars.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    save(figure, path)
+
+
+def saved_by_mask(labels: np.ndarray, softmax: np.ndarray, masked: np.ndarray) -> np.ndarray:
+    """The images that are wrong by the logits alone and right with the mask, the surest first.
+
+    Args:
+        labels: `[N]`.
+        softmax: probabilities by the class logits alone, `[N, K]`.
+        masked: probabilities with the mean mask, `[N, K]`.
+
+    Returns:
+        Indices of images.
+    """
+    (saved,) = np.nonzero((softmax.argmax(-1) != labels) & (masked.argmax(-1) == labels))
+    true = saved, labels[saved]
+    return saved[np.argsort(softmax[true] - masked[true], kind="stable")]
+
+
+@in_own_style
+def table(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draws the table of methods: error and its interval, a panel for each training set.
+
+    Args:
+        records: rows by the names of the columns of `table.csv`.
+        path: of the PNG.
+    """
+    groups: dict[int, list[Mapping[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(record["num_train"], []).append(record)
+    tallest = max(map(len, groups.values()))
+    figure = Figure(figsize=(2 + 5 * len(groups), 1.6 + 0.35 * tallest), layout="constrained")
+    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    for axes, (num_train, group) in zip(panels, groups.items(), strict=True):
+        rows = np.arange(len(group))
+        errors = [record["error_percent"] for record in group]
+        spread = np.nan_to_num([record["error_percent_half_width"] for record in group])
+        axes.errorbar(errors, rows, xerr=spread, fmt="o", capsize=3, label="ours, 95 % interval")
+        others = {"paper": "x", "reproduction": "+", "original_code": "d"}
+        for name, marker in others.items():
+            values = np.array([record[name] for record in group])
+            if np.isfinite(values).any():
+                axes.plot(
+                    values,
+                    rows,
+                    marker,
+                    color="grey",
+                    fillstyle="none",
+                    markersize=9,
+                    label=name.replace("_", " "),
+                )
+        axes.set(
+            title=f"{num_train:,} training images, {group[0]['network']}",
+            xlabel="test error (%)",
+            yticks=rows,
+            yticklabels=[record["method"] for record in group],
+        )
+        axes.invert_yaxis()
+        axes.grid(axis="x", alpha=0.3)
+        axes.legend(fontsize="small")
+    save(figure, path)

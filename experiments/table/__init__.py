@@ -1,0 +1,1 @@
+"""The paper's table, tuned on validation data: `python -m experiments.table`."""

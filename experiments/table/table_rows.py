@@ -1,0 +1,197 @@
+"""The rows of the table of methods: trained, tuned on validation data, compared and written."""
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dropmax_jax import METHODS
+from experiments.data import Dataset
+from experiments.reports import plots
+from experiments.reports.published import ORIGINAL_CODE_1K, PAPER_1K, REPRODUCTION
+from experiments.reports.statistics import paired_difference
+from experiments.reports.tables import cell, line, means, to_csv
+from experiments.runtime.files import write_text
+from experiments.train import run
+from experiments.train.config import Config
+
+BASELINE = "softmax"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A method's figures on one training set.
+
+    Attributes:
+        model: the method.
+        settings: the hyper-parameters that validation chose, of those that were tried.
+        summary: the content of the run's `summary.json`.
+        validation_error_percent: mean over seeds at the end of training, by which it was chosen.
+        train_seconds: what training took, with all the hyper-parameters that were tried.
+    """
+
+    model: str
+    settings: Mapping[str, float]
+    summary: Mapping[str, Any]
+    validation_error_percent: float
+    train_seconds: float
+
+    @property
+    def num_train(self) -> int:
+        """Training images."""
+        return int(self.summary["num_train"])
+
+
+def make_row(config: Config, dataset: Dataset, folder: Path) -> Row:
+    """Trains a method with each of its settings, unless that is done, and keeps the best.
+
+    The best setting is that of the lowest mean validation error; no choice sees the test set.
+
+    Args:
+        config: what to train, but for the hyper-parameters.
+        dataset: what to train, validate and test on.
+        folder: of the runs, one subfolder each.
+
+    Raises:
+        UserError: the folder holds another run.
+        RunFailedError: a run cannot go on.
+    """
+    rows = []
+    for tried, own_folder in _runs(config, folder):
+        summary = run.train_missing(tried, dataset, own_folder)
+        validation_error = _validation_error(own_folder)
+        rows.append(
+            Row(config.model, tried.settings, summary, validation_error, summary["train_seconds"])
+        )
+    best = min(rows, key=lambda row: row.validation_error_percent)
+    return dataclasses.replace(best, train_seconds=sum(row.train_seconds for row in rows))
+
+
+def check(config: Config, dataset: Dataset, folder: Path) -> None:
+    """Raises `UserError` if one of the runs of `make_row` cannot be made, or gone on with."""
+    for tried, own_folder in _runs(config, folder):
+        run.check_missing(tried, dataset, own_folder)
+
+
+def _runs(config: Config, folder: Path) -> Iterator[tuple[Config, Path]]:
+    """A method with each of its settings, and where it is trained."""
+    for settings in tried_settings(config.model):
+        name = ",".join([config.model, *(f"{name}={value}" for name, value in settings.items())])
+        yield dataclasses.replace(config, settings=settings), folder / name
+
+
+def tried_settings(model: str) -> Iterator[dict[str, float]]:
+    """Every combination of the values that a method wants tried; one without any if it has none.
+
+    >>> list(tried_settings("class_dropout"))
+    [{'retain_probability': 0.2}, {'retain_probability': 0.4}, {'retain_probability': 0.6}]
+    >>> list(tried_settings("softmax"))
+    [{}]
+    """
+    choices = METHODS[model].settings
+    for values in itertools.product(*choices.values()):
+        yield dict(zip(choices, values, strict=True))
+
+
+def _validation_error(folder: Path) -> float:
+    last = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    return float(np.mean(json.loads(last)["validation_error_percent"]))
+
+
+def describe(row: Row) -> str:
+    """A row in one line, with what validation chose."""
+    chosen = ", ".join(f"{name} {value:g}" for name, value in row.settings.items())
+    return run.result_line(dict(row.summary)) + (f"; validation chose {chosen}" if chosen else "")
+
+
+def write(rows: Sequence[Row], savedir: Path) -> None:
+    """Writes `table.csv`, `table.md` and `table.png`."""
+    records = [_record(row, _baseline(row, rows)) for row in rows]
+    write_text(savedir / "table.csv", to_csv(records))
+    write_text(savedir / "table.md", to_markdown(records))
+    plots.table(records, savedir / "table.png")
+
+
+def _baseline(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The softmax trained on the same data, if it is among the rows."""
+    same = [other for other in rows if (other.model, other.num_train) == (BASELINE, row.num_train)]
+    return same[0] if same else None
+
+
+def _record(row: Row, baseline: Row | None) -> dict[str, Any]:
+    """A row's figures by the names of the table's columns; NaN for what there is not."""
+    summary = row.summary
+    record: dict[str, Any] = {
+        "method": row.model,
+        "network": summary["network"],
+        "dataset": summary["dataset"],
+        "num_train": row.num_train,
+        "num_seeds": len(summary["seeds"]),
+        "chosen": " ".join(f"{name}={value:g}" for name, value in row.settings.items()),
+    }
+    names = ("error_percent", "nll", "ece_percent", "brier")
+    record |= means({name: summary[f"test_{name}"] for name in names})
+    difference = half_width = p_value = math.nan
+    if baseline is not None and baseline.model != row.model:
+        difference, half_width, p_value = paired_difference(
+            summary["test_error_percent"], baseline.summary["test_error_percent"]
+        )
+    # Published figures are of MNIST and its official test set.
+    published = row.num_train if summary["dataset"] == "mnist" else 0
+    reproduction = dict(zip((1_000, 5_000, 55_000), REPRODUCTION.get(row.model, ()), strict=False))
+    # The reproduction's 55,000 are the training images beside 5,000 for validation.
+    size = 55_000 if published > 50_000 else published
+    is_1k = published == 1_000
+    return {
+        **record,
+        "difference": difference,
+        "difference_half_width": half_width,
+        "p_value": p_value,
+        "paper": PAPER_1K.get(row.model, math.nan) if is_1k else math.nan,
+        "reproduction": reproduction.get(size, math.nan),
+        "original_code": ORIGINAL_CODE_1K.get(row.model, math.nan) if is_1k else math.nan,
+        "train_seconds": row.train_seconds,
+    }
+
+
+def to_markdown(records: Sequence[Mapping[str, Any]]) -> str:
+    """The table in Markdown, a section for each number of training images."""
+    sections = []
+    for (num_train, network), group in itertools.groupby(
+        records, key=lambda record: (record["num_train"], record["network"])
+    ):
+        lines = list(group)
+        minutes = sum(row["train_seconds"] for row in lines) / 60
+        header = (
+            f"{lines[0]['dataset']}, {network}, {num_train:,} training images, "
+            f"seeds: {lines[0]['num_seeds']}; ± is half a 95 % confidence interval; "
+            f"training took {minutes:.1f} minutes\n"
+        )
+        columns = (
+            "| method | chosen | test error, % | minus softmax's | p | NLL | ECE, % | Brier "
+            "| paper, % | reproduction, % |\n|---|---|---|---|---|---|---|---|---|---|"
+        )
+        sections.append("\n".join([header, columns, *map(_markdown_row, lines)]))
+    return "\n\n".join(sections) + "\n"
+
+
+def _markdown_row(record: Mapping[str, Any]) -> str:
+    p_value = record["p_value"]
+    cells = (
+        f"`{record['method']}`",
+        record["chosen"].replace("_", " ").replace("=", " "),
+        cell(record, "error_percent"),
+        cell(record, "difference", sign="+"),
+        "" if math.isnan(p_value) else f"{p_value:.1g}",
+        cell(record, "nll", 3),
+        cell(record, "ece_percent"),
+        cell(record, "brier", 3),
+        cell(record, "paper"),
+        cell(record, "reproduction"),
+    )
+    return line(cells)

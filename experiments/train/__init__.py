@@ -1,0 +1,1 @@
+"""A run: its configuration, training, checkpoints and evaluation."""

@@ -1,0 +1,194 @@
+"""Predictions of trained parameters, and their metrics."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from dropmax_jax import Heads, Method, metrics
+from dropmax_jax.metrics import mean_log_probs
+from experiments.data.split import Split
+from experiments.runtime import devices
+from experiments.train.training import Task, example_keys, seed_keys, to_pixels
+
+# Images go through the network in parts of one shape, so that one program serves every set; a
+# part goes in batches, whose activations fit into the caches.
+_PART = 1000
+_BATCHES = 10
+
+
+class EvaluationSet(NamedTuple):
+    """Images that lie on the devices, ready to be predicted again and again.
+
+    Attributes:
+        parts: uint8 `[devices, batches, rows, H, W]` each; zero images fill up the last.
+        labels: int32 `[N]`, on the host.
+    """
+
+    parts: list[Array]
+    labels: np.ndarray
+
+
+class Metrics(NamedTuple):
+    """Metrics of predictions, `[seeds]` each."""
+
+    error_percent: Array
+    nll: Array
+    ece_percent: Array
+    brier: Array
+
+
+HeadsPredictor = Callable[[Any, ArrayLike, EvaluationSet], Heads]
+
+
+def on_devices(split: Split) -> EvaluationSet:
+    """Puts images on the local devices; every process predicts its own rows of each part."""
+    num_images, num_devices = len(split.images), jax.device_count()
+    num_rows = -(-_PART // (_BATCHES * num_devices))
+    num_parts = -(-num_images // (num_rows * _BATCHES * num_devices))
+    shape = (num_parts, num_devices, _BATCHES, num_rows)
+    rows = np.arange(np.prod(shape)).reshape(shape)[:, devices.local()]
+    is_image = rows < num_images
+    parts = np.zeros((*rows.shape, *split.images.shape[1:]), np.uint8)
+    parts[is_image] = split.images[rows[is_image]]
+    return EvaluationSet([devices.put(part) for part in parts], split.labels)
+
+
+@functools.lru_cache(maxsize=8)
+def predictor(network: nn.Module, num_samples: int = 0) -> HeadsPredictor:
+    """Compiles, at its first call, a function that gives the heads of a set of images.
+
+    Args:
+        network: as `training.make_network` builds it.
+        num_samples: if not 0, forward passes with dropout on; else one pass without.
+
+    Returns:
+        A function of the parameters (leaves `[devices, seeds, ...]`), the seeds `[seeds]` and an
+        `EvaluationSet` of N images; it returns `Heads` of NumPy arrays `[seeds, N, K]`, or
+        `[seeds, num_samples, N, K]`.
+    """
+    pmapped = devices.pmap(seeds_predict(network, num_samples), in_axes=(0, None, None, 0))
+
+    def predict(params: Any, seeds: ArrayLike, images: EvaluationSet) -> Heads:
+        heads, first = [], 0
+        for part in images.parts:
+            heads.append(devices.unreplicate(pmapped(params, seeds, first, part)))
+            first += heads[-1].logits.shape[-2]
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts, -2), *heads)
+        return jax.tree.map(lambda head: head[..., : len(images.labels), :], joined)
+
+    return predict
+
+
+def seeds_predict(network: nn.Module, num_samples: int = 0) -> Callable[..., Heads]:
+    """The heads of a part of the images, over seeds: what `predictor` gives to every device.
+
+    Returns:
+        A function of the parameters (leaves `[seeds, ...]`), the seeds `[seeds]`, the place of the
+        part's first image, and a device's images, uint8 `[batches, rows, H, W]`.
+    """
+
+    def one_batch(params: Any, stream: Array, first: Array, images: Array) -> Heads:
+        def one_pass(keys: Array | None) -> Heads:
+            heads: Any = network.apply(params, to_pixels(images), keys)
+            return heads
+
+        if not num_samples:
+            return one_pass(None)
+        keys = jax.vmap(lambda sample: jax.random.fold_in(stream, sample))(jnp.arange(num_samples))
+        places = first + jnp.arange(len(images))
+        return lax.map(lambda key: one_pass(example_keys(key, places)), keys)
+
+    def one_seed(params: Any, seed: Array, first: Array, batches: Array) -> Heads:
+        stream = seed_keys(seed).evaluation
+        firsts = first + jnp.arange(len(batches)) * batches.shape[1]
+        heads = lax.map(lambda inputs: one_batch(params, stream, *inputs), (firsts, batches))
+        # [batches, (samples,) rows, K] to [(samples,) batches * rows, K]
+        heads = jax.tree.map(lambda head: jnp.moveaxis(head, 0, -3), heads)
+        return jax.tree.map(lambda head: head.reshape(*head.shape[:-3], -1, head.shape[-1]), heads)
+
+    def every_seed(params: Any, seeds: Array, first: Array, batches: Array) -> Heads:
+        first = first + lax.axis_index(devices.AXIS) * batches.shape[0] * batches.shape[1]
+
+        def in_turn(params_and_seed: tuple[Any, Array]) -> Heads:
+            return one_seed(*params_and_seed, first, batches)
+
+        # One model and many images keep a device busy.
+        heads = lax.map(in_turn, (params, seeds))
+        return jax.tree.map(
+            lambda head: lax.all_gather(head, devices.AXIS, axis=head.ndim - 2, tiled=True), heads
+        )
+
+    return every_seed
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def log_probs(method: Method, heads: Heads, fitted: Any = None) -> Array:
+    """The method's log-probabilities `[seeds, N, K]` of heads that a `predictor` gave.
+
+    Args:
+        method: whose predictions to make.
+        heads: `[seeds, N, K]`; or `[seeds, samples, N, K]` where the method averages samples.
+        fitted: what `fit` returned.
+    """
+
+    def one_seed(heads: Heads, fitted: Any) -> Array:
+        if method.num_samples:
+            return mean_log_probs(jax.vmap(method.log_probs, (0, None))(heads, fitted))
+        return method.log_probs(heads, fitted)
+
+    return jax.vmap(one_seed)(heads, fitted)
+
+
+def fit(task: Task, params: Any, seeds: ArrayLike, validation: Split) -> Any:
+    """What the method fits on validation data after training, for each seed; None for nothing.
+
+    Takes what `evaluate` takes.
+    """
+    if task.method.fit is None:
+        return None
+    predict = predictor(task.network, task.method.num_samples)
+    heads = predict(devices.replicate(params), seeds, on_devices(validation))
+    return jax.vmap(task.method.fit, (0, None))(heads, jnp.asarray(validation.labels))
+
+
+def evaluate(
+    task: Task, params: Any, seeds: ArrayLike, validation: Split, test: Split
+) -> tuple[Metrics, Any]:
+    """Fits what the method fits, predicts the test set and measures.
+
+    Args:
+        task: whose network and method to use.
+        params: trained parameters, leaves `[seeds, ...]`, NumPy.
+        seeds: int32 `[seeds]`.
+        validation: what to fit on.
+        test: what to measure on.
+
+    Returns:
+        The metrics, and what `fit` fitted.
+    """
+    fitted = fit(task, params, seeds, validation)
+    predict = predictor(task.network, task.method.num_samples)
+    heads = predict(devices.replicate(params), seeds, on_devices(test))
+    return measure(log_probs(task.method, heads, fitted), test.labels), fitted
+
+
+@jax.jit
+def measure(log_probs: Array, labels: ArrayLike) -> Metrics:
+    """Measures log-probabilities `[seeds, N, K]` against labels `[N]`."""
+
+    def one_seed(log_probs: Array) -> Metrics:
+        return Metrics(
+            100 * metrics.error_rate(log_probs, labels),
+            metrics.nll(log_probs, labels),
+            100 * metrics.expected_calibration_error(log_probs, labels),
+            metrics.brier(log_probs, labels),
+        )
+
+    return jax.vmap(one_seed)(log_probs)
