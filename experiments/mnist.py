@@ -76,10 +76,12 @@ def _run(config: Config, savedir: Path, tests: bool, resume: bool, overwrite: bo
     # Only now, so that --help and mistakes in flags are answered at once.
     from experiments import data
     from experiments.train import run
+    from experiments.train.folder import check_folder
+    from experiments.train.summary import result_line
 
     run.check_settings(config)
     if not tests:
-        processes.run_on_first(lambda: run.check_folder(savedir, resume, overwrite))
+        processes.run_on_first(lambda: check_folder(savedir, resume, overwrite))
     dataset = processes.run_on_all(lambda: data.load_for(config))
     print(f"data: {dataset.note}", flush=True)
     config = config.on(dataset.name, data.fingerprint(dataset))
@@ -96,7 +98,7 @@ def _run(config: Config, savedir: Path, tests: bool, resume: bool, overwrite: bo
             resume=resume,
             overwrite=overwrite,
         )
-    print(run.result_line(summary))
+    print(result_line(summary))
     print(f"files: {savedir}")
 
 

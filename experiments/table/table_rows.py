@@ -19,6 +19,7 @@ from experiments.reports.tables import cell, line, means, to_csv
 from experiments.runtime.files import write_text
 from experiments.train import run
 from experiments.train.config import Config
+from experiments.train.summary import result_line
 
 BASELINE = "softmax"
 
@@ -106,7 +107,7 @@ def _validation_error(folder: Path) -> float:
 def describe(row: Row) -> str:
     """A row in one line, with what validation chose."""
     chosen = ", ".join(f"{name} {value:g}" for name, value in row.settings.items())
-    return run.result_line(dict(row.summary)) + (f"; validation chose {chosen}" if chosen else "")
+    return result_line(dict(row.summary)) + (f"; validation chose {chosen}" if chosen else "")
 
 
 def write(rows: Sequence[Row], savedir: Path) -> None:

@@ -25,8 +25,10 @@ from experiments.cli.stopping import Stopped, StopRequest
 from experiments.data import Dataset
 from experiments.runtime import devices
 from experiments.runtime.files import locked_folder
-from experiments.train import evaluation, run, training
+from experiments.train import evaluation, loop, run, training
 from experiments.train.config import Config, read_config
+from experiments.train.folder import check_folder, remove_run
+from experiments.train.summary import result_line
 from tests.conftest import MAPPINGS, count_mappings
 from tests.experiments import runner
 from tests.experiments.conftest import MakeConfig
@@ -276,7 +278,7 @@ def stopping_at_look(monkeypatch: pytest.MonkeyPatch, look: int) -> Iterator[Non
         yield Request()
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "_SECONDS_A_CALL", 0.0)
+        patch.setattr(loop, "_SECONDS_A_CALL", 0.0)
         patch.setattr(run, "stop_request", request)
         yield
 
@@ -429,12 +431,12 @@ class TestKilledBetweenTwoWrites:
     @pytest.mark.parametrize(
         "where",
         [
-            "experiments.train.run.write_text",
+            "experiments.train.loop.write_text",
             "experiments.train.checkpoints.Checkpoints.save",
             "experiments.train.checkpoints.write_json",
             "experiments.train.tensorboard.write_events",
             "experiments.reports.plots.learning_curves",
-            "experiments.train.run.write_json",
+            "experiments.train.summary.write_json",
         ],
     )
     def test_resuming_makes_up_for_it(
@@ -450,8 +452,8 @@ class TestKilledBetweenTwoWrites:
             pass
 
         original, calls = pkgutil.resolve_name(where), 0
-        # A run draws only once, at its end.
-        fatal_call = 1 if where.endswith("learning_curves") else 2
+        # A run draws and sums up only once, at its end.
+        fatal_call = 1 if where.endswith(("learning_curves", "summary.write_json")) else 2
 
         def killed(*arguments: Any, **named: Any) -> Any:
             nonlocal calls
@@ -683,13 +685,13 @@ class TestFolder:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         folder = tmp_path / "run"
-        original = run._Trainer._end_epoch
+        original = loop.Trainer._end_epoch
 
         def remove_first(trainer: Any, progress: Any) -> None:
             shutil.rmtree(folder)
             original(trainer, progress)
 
-        monkeypatch.setattr(run._Trainer, "_end_epoch", remove_first)
+        monkeypatch.setattr(loop.Trainer, "_end_epoch", remove_first)
         with pytest.raises(RunFailedError, match=str(folder)) as caught:
             run.train(dropmax_config, small_data, folder, save_every=1)
         assert "\n" not in str(caught.value)
@@ -757,10 +759,10 @@ class TestFolder:
 
         monkeypatch.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            run._remove_run(folder)
+            remove_run(folder)
         monkeypatch.undo()
         with pytest.raises(UserError, match="unfinished run"):
-            run.check_folder(folder, resume=False, overwrite=False)
+            check_folder(folder, resume=False, overwrite=False)
 
 
 def test_a_run_in_a_thread_of_its_own_needs_no_signals(
@@ -795,7 +797,7 @@ def test_many_runs_in_a_process_do_not_use_up_its_memory_mappings(
     ],
 )
 def test_result_line(errors: list[float], ending: str) -> None:
-    line = run.result_line(
+    line = result_line(
         {
             "model": "softmax",
             "network": "cnn",

@@ -15,7 +15,7 @@ import pytest
 
 from experiments.cli.errors import RunFailedError, UserError
 from experiments.data import Dataset
-from experiments.train import run
+from experiments.train import loop, run
 from experiments.train.config import Config, read_config
 from tests.experiments import runner
 
@@ -143,7 +143,7 @@ def test_during_a_run_no_socket_listens(
 ) -> None:
     """Also none of a library in C++."""
     found: list[set[str]] = []
-    original = run._Trainer._end_epoch
+    original = loop.Trainer._end_epoch
 
     def look(trainer: Any, progress: Any) -> None:
         found.append(listening())
@@ -151,7 +151,7 @@ def test_during_a_run_no_socket_listens(
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert listening() == {f"0100007F:{server.getsockname()[1]:04X}"}
-    monkeypatch.setattr(run._Trainer, "_end_epoch", look)
+    monkeypatch.setattr(loop.Trainer, "_end_epoch", look)
     run.train(config, small_data, tmp_path)
     assert found == [set()] * 3
 
