@@ -13,7 +13,7 @@ from benchmarks.peers import PEERS, is_installed
 from experiments.cli.errors import RunFailedError
 
 ROOT = Path(__file__).parents[1]
-# Before a turn: the threads of whoever worked before may still spin.
+# Before a turn: the threads of the worker before may still spin.
 SETTLE_SECONDS = 0.3
 
 Ask = Callable[..., dict[str, Any]]

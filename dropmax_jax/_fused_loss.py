@@ -1,6 +1,6 @@
 r"""DropMax's loss with its gradient, computed together and, on CPU, in blocks that fit its caches.
 
-This is `dropmax_loss`. Whoever wants the terms one by one uses `dropmax_loss_terms`.
+`dropmax_loss` calls this; `dropmax_loss_terms` gives the terms one by one.
 
 Differentiated term by term, the loss reads and writes some twenty arrays of the size of the logits.
 What is here takes the derivatives by hand, in one pass, and keeps for the backward pass nothing but

@@ -26,8 +26,8 @@ class Flags:
     returns holds the flag's `value` after parsing.
 
     Args:
-        takes: what the command's arguments beside the flags are called, of which it needs one at
-            least; None if it takes none.
+        takes: the name of the command's arguments beside the flags, at least one of which it
+            needs; None if it takes none.
 
     Attributes:
         arguments: these, after parsing.
@@ -160,7 +160,7 @@ def exit_code(
     except RunFailedError as error:
         return _fail(1, f"error: {error}")
     except BrokenPipeError:
-        # Whoever read the output has had enough; as of a command that SIGPIPE ends.
+        # The reader of the output has left: exit as a command that SIGPIPE ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:

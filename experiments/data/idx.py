@@ -147,7 +147,7 @@ def _parse(file: BinaryIO, path: Path, item_shape: tuple[int, ...]) -> np.ndarra
 
 
 def _mapped(file: BinaryIO, path: Path, item_shape: tuple[int, ...]) -> np.ndarray:
-    """A plain file's content, of which the system reads what is looked at."""
+    """A plain file's content, memory-mapped: the system reads the parts that are used."""
     shape = _parse_header(file, path, item_shape)
     start = file.tell()
     _check_length(os.fstat(file.fileno()).st_size - start, int(np.prod(shape)), path)

@@ -34,7 +34,7 @@ class Picture(NamedTuple):
 
 
 def read(file: Path) -> list[Picture]:
-    """Reads all pictures of a file, whose content says of which kind it is.
+    """Reads all pictures of a file; its content, not its name, decides its format.
 
     Raises:
         UserError: the file is not there, is damaged, or is none of these.

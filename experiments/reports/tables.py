@@ -43,7 +43,7 @@ def line(cells: Iterable[str]) -> str:
 
 
 def cell(record: Record, name: str, digits: int = 2, sign: str = "") -> str:
-    """A value with its half width; empty for NaN, which stands for what there is not.
+    """A value with its half width; empty if the value is NaN, as for a missing one.
 
     >>> cell({"nll": 0.1234, "nll_half_width": 0.01}, "nll", 3)
     '0.123 ± 0.010'

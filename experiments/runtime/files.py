@@ -20,7 +20,7 @@ LOCK = ".lock"
 def replacing(path: Path) -> Iterator[Path]:
     """Gives the path of a temporary file beside `path`, which takes its place at the end.
 
-    Whoever reads `path` sees the old content or the new, and after an error still the old.
+    A reader of `path` sees the old content or the new, and still the old after an error.
     """
     handle, name = tempfile.mkstemp(
         prefix=f"{UNFINISHED}{path.name}.", suffix=path.suffix, dir=path.parent

@@ -24,7 +24,7 @@ from experiments.cli.errors import RunFailedError, UserError
 
 T = TypeVar("T")
 
-# What XLA tells of this process, not of another.
+# Kinds of XLA's errors that concern this process, not another.
 _OWN_ERRORS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
 
 # How long the processes wait for each other at the start, and for a sign of life of each later.
@@ -38,7 +38,7 @@ _AGAIN = "what was saved is kept: start all processes again, with --resume, to g
 
 
 class Place(NamedTuple):
-    """What `jax.distributed.initialize` is to be told: nothing where JAX finds it out."""
+    """Arguments of `jax.distributed.initialize`; None where JAX finds them out."""
 
     coordinator_address: str | None = None
     num_processes: int | None = None
@@ -204,7 +204,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _check_port_is_free(address: str) -> None:
-    """Raises `UserError` where something else listens, of which XLA would die without a word."""
+    """Raises `UserError` if something else listens there; XLA would die without a word."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_server((host.strip("[]"), int(port))):

@@ -63,7 +63,7 @@ class Checkpoints:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         if folder.is_symlink():
             raise UserError(f"{folder} is a link: put the folder itself there")
-        # Orbax tells of every step it takes, and of damage, which `restore` tells in a line.
+        # Orbax logs every step it takes, and damage, which `restore` reports in a line.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         # Read-only, orbax makes, cleans and deletes nothing, whatever the other options say.
         options = ocp.CheckpointManagerOptions(

@@ -1,4 +1,4 @@
-"""Relu and 2x2 max-pooling of convolution outputs, with the memory of who won."""
+"""Relu and 2x2 max-pooling of convolution outputs, with the argmax of each window."""
 
 import functools
 from collections.abc import Sequence

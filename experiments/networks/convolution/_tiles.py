@@ -19,7 +19,7 @@ _PART_BYTES = 40_000_000
 
 
 def forward(images: Array, kernel: Array, bias: Array, padding: int) -> tuple[Array, Array]:
-    """Returns the pooled outputs and who won, as `_pooling.select`, `[B, H', W', F]` each."""
+    """Returns the pooled outputs and their argmax, as `_pooling.select`, `[B, H', W', F]` each."""
     plan = _plan(images.shape, kernel.shape, padding)
     full_kernel = _at_least_float32(kernel)
     full_bias = _at_least_float32(bias).reshape(1, 1, -1, 1, 1, 1)

@@ -42,9 +42,9 @@ def conv_relu_pool(images: Array, kernel: Array, bias: Array, padding: int = 0) 
     [[[[75. 75.]]]]
     """
     _check(images, kernel, bias, padding)
-    # In shard_map images differ between devices and parameters do not, but derivatives by hand are
-    # those of one device: so all are made to differ, by a choice that XLA leaves out. Its own
-    # derivative adds the parameters' up.
+    # Under shard_map, images vary across devices but parameters do not, and the custom derivative
+    # is one device's own. `where(False, …)` marks all as varying, and its derivative sums the
+    # parameters' over the devices. XLA removes the `where`.
     arrays = (images, kernel, bias)
     differing = sum(jnp.sum(lax.stop_gradient(array)) for array in arrays)
     images, kernel, bias = (jnp.where(False, differing, array) for array in arrays)
