@@ -262,7 +262,7 @@ def mnist_copy(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_closed_output_ends_no_command(stream: str) -> None:
     program = (
-        f"import sys; sys.{stream} = None; from experiments import command; "
+        f"import sys; sys.{stream} = None; from experiments.cli import command; "
         "from experiments.cli.progress import Progress; "
         "command.run(lambda: Progress('a', 0, 1, 1).say('b'), command.Flags(), '')"
     )
@@ -271,7 +271,7 @@ def test_a_closed_output_ends_no_command(stream: str) -> None:
 
 def test_a_reader_that_leaves_ends_a_command_without_a_word() -> None:
     program = (
-        "from experiments import command; "
+        "from experiments.cli import command; "
         "command.run(lambda: print('a' * 1_000_000), command.Flags(), '')"
     )
     with subprocess.Popen(
@@ -288,9 +288,7 @@ def test_a_reader_that_leaves_ends_a_command_without_a_word() -> None:
 
 
 def test_letters_that_the_output_does_not_have_end_no_command() -> None:
-    program = (
-        "from experiments import command; command.run(lambda: print('± 1'), command.Flags(), '')"
-    )
+    program = "from experiments.cli import command; command.run(lambda: print('± 1'), command.Flags(), '')"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=runner.ROOT,

@@ -65,7 +65,7 @@ class TestPictures:
             "backend: module://no_such_backend\ntext.usetex: True\nno_such_key: 1\n"
         )
         program = (
-            "import os, pathlib; from experiments import drawing\n"
+            "import os, pathlib; from experiments.reports import drawing\n"
             "@drawing.in_own_style\n"
             "def draw():\n"
             "    figure = drawing.Figure(); figure.subplots().set_title('5 %')\n"

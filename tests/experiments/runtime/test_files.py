@@ -126,7 +126,8 @@ class TestLockedFolder:
         (other / "file").write_text("precious")
         code = (
             "import os, pathlib, signal, sys, tensorboardX\n"
-            "from experiments import files, tensorboard\n"
+            "from experiments.runtime import files\n"
+            "from experiments.train import tensorboard\n"
             "folder = pathlib.Path(sys.argv[1])\n"
             "(folder / '.dropmax_unfinished.link').symlink_to(folder / 'other')\n"
             "def kill(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
