@@ -95,6 +95,30 @@ def run_apart(*arguments: str, devices: int = 1, cwd: Path = ROOT) -> Outcome:
     return Outcome(process.returncode, stdout, stderr)
 
 
+# Each takes longer to import than an answer may take.
+_SLOW = {"flax", "jax", "matplotlib", "orbax", "tensorflow", "tensorflow_datasets", "torch"}
+
+
+def help_at_once(module: str, flag: str = "--help") -> str:
+    """What a command's help prints; it must import nothing slow."""
+    done = subprocess.run(
+        # Python lists its imports on stderr.
+        [sys.executable, "-X", "importtime", "-m", module, flag],
+        cwd=ROOT,
+        env={**environment(1), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0
+    assert all(line.startswith("import time:") for line in lines), done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in lines}
+    assert "absl.flags" in imported
+    assert not imported & _SLOW
+    return done.stdout
+
+
 def environment(devices: int) -> dict[str, str]:
     """Variables for a process that sees so many virtual CPU devices."""
     xla_flags = os.environ.get("XLA_FLAGS", "")

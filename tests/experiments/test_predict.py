@@ -2,9 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from experiments import data, predict, trained
 from experiments.train import run
 from experiments.train.config import Config
 from tests.experiments.drawn import STROKES, draw
-from tests.experiments.runner import ROOT, Outcome, environment, files_under, run_here
+from tests.experiments.runner import Outcome, files_under, help_at_once, run_here
 
 Predict = Callable[..., Outcome]
 
@@ -218,15 +215,6 @@ def test_a_mistake_is_told_in_a_line(predicted: Predict, in_tmp_path: Path, kind
 
 
 def test_help_is_answered_at_once() -> None:
-    start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.predict", "--help"],
-        cwd=ROOT,
-        env=environment(1),
-        capture_output=True,
-        text=True,
-    )
-    assert time.monotonic() - start < 2
-    assert (done.returncode, done.stderr) == (0, "")
+    stdout = help_at_once("experiments.predict")
     for name in ("IMAGE", "--run:", "--[no]raw:", "--[no]json:"):
-        assert name in done.stdout
+        assert name in stdout

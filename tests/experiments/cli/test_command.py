@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,13 +103,10 @@ def refused(in_tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..
 
 class TestHelp:
     @pytest.mark.parametrize("flag", ["--help", "-h"])
-    def test_answers_within_two_seconds_with_every_flag_and_choice(self, flag: str) -> None:
-        start = time.monotonic()
-        code, stdout, stderr = runner.run_apart(flag)
-        assert time.monotonic() - start < 2
-        assert (code, stderr) == (0, "")
+    def test_answers_at_once_with_every_flag_and_choice(self, flag: str) -> None:
+        stdout = runner.help_at_once("experiments.mnist", flag)
         assert set(re.findall(r"^  --(?:\[no\])?(\w+):", stdout, re.MULTILINE)) == set(FLAGS)
-        for name in (*METHODS, *NETWORKS, "mnist_5k", "auto", "train", "test"):
+        for name in (*METHODS, "lenet", "cnn", "mnist_5k", "auto", "train", "test"):
             assert re.search(rf"\b{name}\b", stdout), name
         for default in ("dropmax", "lenet", "0.001", "200", "results/MODEL"):
             assert default in stdout
@@ -288,7 +284,10 @@ def test_a_reader_that_leaves_ends_a_command_without_a_word() -> None:
 
 
 def test_letters_that_the_output_does_not_have_end_no_command() -> None:
-    program = "from experiments.cli import command; command.run(lambda: print('± 1'), command.Flags(), '')"
+    program = (
+        "from experiments.cli import command; "
+        "command.run(lambda: print('± 1'), command.Flags(), '')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=runner.ROOT,
