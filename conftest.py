@@ -28,8 +28,7 @@ def compilation_cache(
     """
     import jax
 
-    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)  # See -p no:cacheprovider.
-    folder = tmp_path_factory.mktemp("compiled") if cache is None else cache.mkdir("compiled")
+    folder = _kept_programs(pytestconfig) or tmp_path_factory.mktemp("compiled")
     options = {
         "jax_compilation_cache_dir": str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -44,12 +43,18 @@ def compilation_cache(
             jax.config.update(name, value)
 
 
+def _kept_programs(config: pytest.Config) -> Path | None:
+    """The folder of programs that outlasts the session; None with `-p no:cacheprovider`."""
+    cache: pytest.Cache | None = getattr(config, "cache", None)
+    return None if cache is None else cache.mkdir("compiled")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Forgets the programs of earlier versions when there are many, before any test runs."""
-    cache: pytest.Cache | None = getattr(session.config, "cache", None)
-    if cache is None or hasattr(session.config, "workerinput"):
+    folder = _kept_programs(session.config)
+    if folder is None or hasattr(session.config, "workerinput"):
         return
-    programs = list(cache.mkdir("compiled").iterdir())
+    programs = list(folder.iterdir())
     if sum(program.stat().st_size for program in programs) > _LARGEST_CACHE:
         for program in programs:
             program.unlink()

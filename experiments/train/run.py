@@ -1,6 +1,5 @@
 """A run from beginning to end: train, save, resume, test, and the files it writes."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ def train(
     _check_sizes(config, data)
     with (
         jax_settings.applied(config.jax_settings),
-        _locked_by_first(savedir),
+        processes.hold_on_first(lambda: locked_folder(savedir)),
         reported_write_errors(savedir),
     ):
         processes.run_on_first(lambda: prepare_folder(config, savedir, resume, overwrite))
@@ -162,7 +161,3 @@ def _check_sizes(config: Config, data: Dataset) -> None:
             f"--num_epochs={config.num_epochs} is too large: there can be {training.NO_STEP:,} "
             "steps at most"
         )
-
-
-def _locked_by_first(savedir: Path) -> contextlib.AbstractContextManager[None]:
-    return processes.hold_on_first(lambda: locked_folder(savedir))

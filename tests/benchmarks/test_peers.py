@@ -35,7 +35,15 @@ def batch(network: str, size: int = 20) -> recipe.Inputs:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-@pytest.mark.parametrize(("network", "model"), [("lenet", "dropmax"), ("cnn", "softmax")])
+@pytest.mark.parametrize(
+    ("network", "model"),
+    [
+        ("lenet", "dropmax"),
+        ("cnn", "softmax"),
+        pytest.param("lenet", "softmax", marks=pytest.mark.slow),
+        pytest.param("cnn", "dropmax", marks=pytest.mark.slow),
+    ],
+)
 def test_same_loss_and_gradient_as_ours(name: str, network: str, model: str) -> None:
     module, inputs = module_of(name), batch(network)
     loss, gradient = module.loss_and_gradient(model, network, *inputs)

@@ -217,7 +217,15 @@ def test_impossible_padding() -> None:
             conv_relu_pool(images, kernel, bias, padding)
 
 
-@pytest.mark.parametrize(("channels", "dtype"), [(1, "float32"), (3, "bfloat16")])
+@pytest.mark.parametrize(
+    ("channels", "dtype"),
+    [
+        (1, "float32"),
+        (3, "bfloat16"),
+        pytest.param(1, "bfloat16", marks=pytest.mark.slow),
+        pytest.param(3, "float32", marks=pytest.mark.slow),
+    ],
+)
 def test_where_jax_is_strict(channels: int, dtype: str) -> None:
     """In shard_map the parameters are the same on all devices, and the images are not."""
     images_key, kernel_key = jax.random.split(jax.random.key(0))

@@ -40,10 +40,11 @@ def folder(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-@pytest.fixture
-def read_only(folder: Path, in_tmp_path: Path) -> "ReadOnly":
-    """Mounted where the system lets us, and else played."""
-    return ReadOnly(folder, in_tmp_path, is_mounted=can_mount(folder))
+@pytest.fixture(params=["mounted", pytest.param("played", marks=pytest.mark.slow)])
+def read_only(request: pytest.FixtureRequest, folder: Path, in_tmp_path: Path) -> "ReadOnly":
+    """Mounted where the system lets us, and else played; also played, as a slow test."""
+    is_mounted = request.param == "mounted" and can_mount(folder)
+    return ReadOnly(folder, in_tmp_path, is_mounted)
 
 
 def can_mount(folder: Path) -> bool:
