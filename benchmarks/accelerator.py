@@ -1,34 +1,45 @@
 """Measures training and loss on a GPU or TPU: `python -m benchmarks.accelerator`."""
 
 from benchmarks import checks, machine, recipe
-from experiments.cli import command, data_flags
+from experiments.cli import command
+from experiments.cli.config_flags import DATA, ConfigFlags, load_data
 from experiments.cli.errors import UserError
+from experiments.cli.kinds import PATH, POSITIVE_FLOAT, choice, integer, several
 
 FLAGS = command.Flags()
-_MODELS = FLAGS.strings("models", list(recipe.MODELS), "methods to train")
-_NETWORKS = FLAGS.strings("networks", list(recipe.NETWORKS), "networks to train them with")
-_SEEDS = FLAGS.strings("seeds", ["1", "5", "64"], "numbers of models to train together")
-_SIZES = FLAGS.strings(
+_MODELS = FLAGS.define(
+    "models", list(recipe.MODELS), "methods to train", several(choice(recipe.MODELS))
+)
+_NETWORKS = FLAGS.define(
+    "networks",
+    list(recipe.NETWORKS),
+    "networks to train them with",
+    several(choice(tuple(recipe.NETWORKS))),
+)
+_SEEDS = FLAGS.define(
+    "seeds", [1, 5, 64], "numbers of models to train together", several(integer())
+)
+_SIZES = FLAGS.define(
     "sizes",
     ["128x10", "1024x1024", "4096x8192", "8192x32768"],
     "batch and number of classes of the loss alone, as BATCHxCLASSES; none for no loss",
+    several(checks.SIZE, or_none=True),
 )
-_ROUNDS = FLAGS.integer("rounds", 5, "times that each has its turn")
-_SECONDS = FLAGS.positive_float("seconds", 2.0, "of a turn")
-_MAX_GIGABYTES = FLAGS.positive_float(
-    "max_gigabytes", None, "the device's memory that the loss may use (default: 80 % of it)"
+_ROUNDS = FLAGS.define("rounds", 5, "times that each has its turn", integer())
+_SECONDS = FLAGS.define("seconds", 2.0, "of a turn", POSITIVE_FLOAT)
+_MAX_GIGABYTES = FLAGS.define(
+    "max_gigabytes",
+    None,
+    "the device's memory that the loss may use (default: 80 % of it)",
+    POSITIVE_FLOAT,
 )
 _ALLOW_CPU = FLAGS.switch("allow_cpu", "measure where there is no accelerator, too")
-_DATA = data_flags.define(FLAGS)
-_SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
+_DATA = ConfigFlags(FLAGS, DATA)
+_SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results", PATH)
 
 
 def main() -> None:
     """Runs the command."""
-    models = checks.chosen("models", _MODELS.value, recipe.MODELS)
-    networks = checks.chosen("networks", _NETWORKS.value, tuple(recipe.NETWORKS))
-    seeds = checks.counts("seeds", _SEEDS.value)
-    sizes = [] if _SIZES.value == ["none"] else checks.sizes("sizes", _SIZES.value)
     command.set_up_jax()
     # Only now, so that --help and mistakes in flags are answered at once.
     import jax
@@ -43,24 +54,29 @@ def main() -> None:
     device = jax.devices()[0]
     found = {**machine.describe(), "device": device.device_kind, "devices": jax.device_count()}
     print(f"{found['devices']} x {found['device']}, {machine.in_words(found)}", flush=True)
-    dataset = _DATA.load_aloud()
+    dataset = load_data(_DATA.config())
     results = {
         "machine": found,
         "rounds": _ROUNDS.value,
         "seconds_a_turn": _SECONDS.value,
         "records": step_timing.measure(
-            models, networks, seeds, dataset.train, _ROUNDS.value, _SECONDS.value
+            _MODELS.value,
+            _NETWORKS.value,
+            _SEEDS.value,
+            dataset.train,
+            _ROUNDS.value,
+            _SECONDS.value,
         ),
         "loss": [],
     }
     accelerator_report.write(results, savedir)
     max_bytes = 1e9 * (_MAX_GIGABYTES.value or 0) or 0.8 * step_timing.memory_bytes(device)
-    if sizes and not max_bytes:
+    if _SIZES.value and not max_bytes:
         raise UserError("how much memory the device has is unknown: pass --max_gigabytes")
-    if sizes:
+    if _SIZES.value:
         bandwidth = loss_timing.bandwidth(_ROUNDS.value, 0.2, max_bytes)
         results["bandwidth_bytes_per_second"] = bandwidth
-    for shape in sizes:
+    for shape in _SIZES.value:
         record = loss_timing.measure(shape, _ROUNDS.value, _SECONDS.value, max_bytes)
         print(loss_report.in_words(record, max_bytes), flush=True)
         results["loss"].append(record)

@@ -3,24 +3,28 @@
 from benchmarks import checks, machine
 from experiments.cli import command
 from experiments.cli.errors import UserError
+from experiments.cli.kinds import PATH, POSITIVE_FLOAT, integer, several
 
 FLAGS = command.Flags()
-_SIZES = FLAGS.strings(
+_SIZES = FLAGS.define(
     "sizes",
     ["128x10", "1024x1024", "4096x8192", "8192x32768"],
     "batch and number of classes, as BATCHxCLASSES",
+    several(checks.SIZE),
 )
-_ROUNDS = FLAGS.integer("rounds", 7, "times that each function has its turn")
-_SECONDS = FLAGS.positive_float("seconds", 1.0, "of a turn; one call at least")
-_MAX_GIGABYTES = FLAGS.positive_float(
-    "max_gigabytes", None, "memory that may be used (default: 80 % of what is available)"
+_ROUNDS = FLAGS.define("rounds", 7, "times that each function has its turn", integer())
+_SECONDS = FLAGS.define("seconds", 1.0, "of a turn; one call at least", POSITIVE_FLOAT)
+_MAX_GIGABYTES = FLAGS.define(
+    "max_gigabytes",
+    None,
+    "memory that may be used (default: 80 % of what is available)",
+    POSITIVE_FLOAT,
 )
-_SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
+_SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results", PATH)
 
 
 def main() -> None:
     """Runs the command."""
-    sizes = checks.sizes("sizes", _SIZES.value)
     max_bytes = 1e9 * (_MAX_GIGABYTES.value or 0) or 0.8 * machine.memory_bytes("MemAvailable")
     if not max_bytes:
         raise UserError("how much memory is available is unknown here: pass --max_gigabytes")
@@ -37,7 +41,7 @@ def main() -> None:
     bandwidth = loss_timing.bandwidth(_ROUNDS.value, _SECONDS.value, max_bytes)
     print(f"memory bandwidth: {bandwidth / 1e9:.1f} GB/s (triad)", flush=True)
     records = []
-    for shape in sizes:
+    for shape in _SIZES.value:
         record = loss_timing.measure(shape, _ROUNDS.value, _SECONDS.value, max_bytes)
         print(loss_report.in_words(record, max_bytes), flush=True)
         records.append(record)

@@ -12,41 +12,51 @@ from typing import Any
 import numpy as np
 
 from benchmarks import checks, machine, recipe, workers
-from experiments.cli import command, data_flags
+from experiments.cli import command
+from experiments.cli.config_flags import DATA, ConfigFlags, load_data
 from experiments.cli.errors import RunFailedError
+from experiments.cli.kinds import PATH, POSITIVE_FLOAT, choice, integer, several
 
 PEERS = ("tensorflow2", "pytorch", "pytorch_channels_last", "pytorch_compiled")
 TOLERANCE = 1e-3
 
 FLAGS = command.Flags()
-_PEERS = FLAGS.strings("peers", list(PEERS), "what to compare ours with")
-_NETWORKS = FLAGS.strings("networks", list(recipe.NETWORKS), "networks to predict with")
-_BATCHES = FLAGS.strings(
-    "batches", ["100", "500", "1000"], "batch sizes that each peer may choose its quickest of"
+_PEERS = FLAGS.define(
+    "peers", list(PEERS), "what to compare ours with", several(choice(tuple(PEERS)))
 )
-_IMAGES = FLAGS.integer("images", 10_000, "how many, a multiple of the batch sizes")
-_ROUNDS = FLAGS.integer("rounds", 7, "times that each has its turn")
-_SECONDS = FLAGS.positive_float("seconds", 3.0, "of a turn; one prediction at least")
-_DATA = data_flags.define(FLAGS)
-_SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
+_NETWORKS = FLAGS.define(
+    "networks",
+    list(recipe.NETWORKS),
+    "networks to predict with",
+    several(choice(tuple(recipe.NETWORKS))),
+)
+_BATCHES = FLAGS.define(
+    "batches",
+    [100, 500, 1000],
+    "batch sizes that each peer may choose its quickest of",
+    several(integer()),
+)
+_IMAGES = FLAGS.define("images", 10_000, "how many, a multiple of the batch sizes", integer())
+_ROUNDS = FLAGS.define("rounds", 7, "times that each has its turn", integer())
+_SECONDS = FLAGS.define("seconds", 3.0, "of a turn; one prediction at least", POSITIVE_FLOAT)
+_DATA = ConfigFlags(FLAGS, DATA)
+_SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results", PATH)
 
 
 def main() -> None:
     """Runs the command."""
-    peers = checks.chosen("peers", _PEERS.value, PEERS)
-    networks = checks.chosen("networks", _NETWORKS.value, tuple(recipe.NETWORKS))
     batches = checks.divisors("batches", _BATCHES.value, _IMAGES.value)
-    names = workers.installed(["ours", *peers])
+    names = workers.installed(["ours", *_PEERS.value])
     savedir = checks.result_folder(_SAVEDIR.value)
     # Only now, so that --help and mistakes in flags are answered at once.
     from benchmarks import predict_report
 
     found = machine.describe_aloud()
-    dataset = _DATA.load_aloud()
+    dataset = load_data(_DATA.config())
     # Repeated where there are fewer: to predict an image twice takes as long as to predict two.
     images = np.resize(dataset.test.images, (_IMAGES.value, *dataset.test.images.shape[1:]))
     records: list[dict[str, Any]] = []
-    for network in networks:
+    for network in _NETWORKS.value:
         records += measure(names, network, images, batches, _ROUNDS.value, _SECONDS.value)
         results = {
             "machine": found,

@@ -5,20 +5,25 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import checks, machine, recipe
-from experiments.cli import command, data_flags
+from experiments.cli import command
+from experiments.cli.config_flags import DATA, ConfigFlags, load_data
+from experiments.cli.kinds import PATH, choice, integer, several
 
 FLAGS = command.Flags()
-_MODELS = FLAGS.strings("models", ["dropmax"], "methods to train")
-_NETWORKS = FLAGS.strings("networks", list(recipe.NETWORKS), "networks to train them with")
-_STEPS = FLAGS.integer("steps", 100, "to take the mean over, rounded up to whole epochs")
-_DATA = data_flags.define(FLAGS)
-_SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
+_MODELS = FLAGS.define("models", ["dropmax"], "methods to train", several(choice(recipe.MODELS)))
+_NETWORKS = FLAGS.define(
+    "networks",
+    list(recipe.NETWORKS),
+    "networks to train them with",
+    several(choice(tuple(recipe.NETWORKS))),
+)
+_STEPS = FLAGS.define("steps", 100, "to take the mean over, rounded up to whole epochs", integer())
+_DATA = ConfigFlags(FLAGS, DATA)
+_SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results", PATH)
 
 
 def main() -> None:
     """Runs the command."""
-    models = checks.chosen("models", _MODELS.value, recipe.MODELS)
-    networks = checks.chosen("networks", _NETWORKS.value, tuple(recipe.NETWORKS))
     savedir = checks.result_folder(_SAVEDIR.value)
     with tempfile.TemporaryDirectory() as folder:
         # XLA writes its programs there, which tell what each kernel is for. Before it is imported.
@@ -28,11 +33,11 @@ def main() -> None:
         from benchmarks import profile_report, step_profile
 
         found = machine.describe_aloud()
-        dataset = _DATA.load_aloud()
+        dataset = load_data(_DATA.config())
         records = [
             step_profile.measure(model, network, dataset.train, _STEPS.value, Path(folder))
-            for network in networks
-            for model in models
+            for network in _NETWORKS.value
+            for model in _MODELS.value
         ]
     results = {"machine": found, "records": records}
     profile_report.write(results, savedir)

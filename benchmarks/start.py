@@ -6,16 +6,20 @@ is empty at first.
 
 from benchmarks import checks, machine
 from experiments.cli import command
+from experiments.cli.kinds import PATH, integer
 
 FLAGS = command.Flags()
-_MNIST_PATH = FLAGS.string(
+_MNIST_PATH = FLAGS.define(
     "mnist_path",
     None,
     "folder of MNIST's four IDX files (default: mnist_5k; then no run on all images)",
+    PATH,
 )
-_NUM_EPOCHS = FLAGS.integer("num_epochs", 200, "epochs of the whole run")
-_ROUNDS = FLAGS.integer("rounds", 3, "times to start with a warm cache, and to ask for help")
-_SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
+_NUM_EPOCHS = FLAGS.define("num_epochs", 200, "epochs of the whole run", integer())
+_ROUNDS = FLAGS.define(
+    "rounds", 3, "times to start with a warm cache, and to ask for help", integer()
+)
+_SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results", PATH)
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.workers import ROOT
-from experiments.cli import command
 from experiments.cli.errors import RunFailedError, UserError
 
 _POLL_SECONDS = 0.005
@@ -33,7 +32,7 @@ class Run(NamedTuple):
     train_seconds: float | None
 
 
-def data_flags(mnist_path: str | None) -> list[str]:
+def data_flags(mnist_path: Path | None) -> list[str]:
     """The flags of the command that say which data it shall use.
 
     Raises:
@@ -41,7 +40,7 @@ def data_flags(mnist_path: str | None) -> list[str]:
     """
     if mnist_path is None:
         return ["--dataset=mnist_5k"]
-    folder = command.path("mnist_path", mnist_path).resolve()
+    folder = mnist_path.resolve()
     if not os.path.isdir(folder):
         raise UserError(f"--mnist_path: {folder} is no folder")
     return [f"--mnist_path={folder}"]

@@ -57,17 +57,17 @@ def memory_bytes(device: Any) -> int:
 
 
 def _measure(config: Config, train: Split, rounds: int, seconds: float) -> dict[str, Any]:
-    task = training.make_task(config, len(train.labels))
+    setup = training.make_setup(config, len(train.labels))
     seeds = jnp.asarray(config.seeds)
-    initial = jax.jit(training.initial_states, static_argnums=0)(task, seeds)
+    initial = jax.jit(training.initial_states, static_argnums=0)(setup, seeds)
     state = devices.replicate(initial)
     data = training.on_devices(train)
-    run_steps = training.pmapped_train_steps(task)
+    run_steps = training.pmapped_train_steps(setup)
     step = 0
 
     def epoch() -> None:
         nonlocal state, step
-        stop = step + task.steps_per_epoch
+        stop = step + setup.steps_per_epoch
         state = jax.block_until_ready(run_steps(state, seeds, step, stop, *data))
         step = stop
 

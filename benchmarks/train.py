@@ -9,36 +9,47 @@ from typing import Any
 
 from benchmarks import checks, machine, recipe, workers
 from benchmarks.peers import PEERS
-from experiments.cli import command, data_flags
+from experiments.cli import command
+from experiments.cli.config_flags import DATA, ConfigFlags, load_data
+from experiments.cli.kinds import PATH, POSITIVE_FLOAT, choice, integer, several
 
 FLAGS = command.Flags()
-_PEERS = FLAGS.strings(
-    "peers", list(PEERS), "trainers to measure; ours and the products alone always are"
+_PEERS = FLAGS.define(
+    "peers",
+    list(PEERS),
+    "trainers to measure; ours and the products alone always are",
+    several(choice(tuple(PEERS))),
 )
-_MODELS = FLAGS.strings("models", list(recipe.MODELS), "methods to train")
-_NETWORKS = FLAGS.strings("networks", list(recipe.NETWORKS), "networks to train them with")
-_ROUNDS = FLAGS.integer("rounds", 7, "times that each trainer has its turn")
-_SECONDS = FLAGS.positive_float("seconds", 10.0, "of a turn")
-_DATA = data_flags.define(FLAGS)
-_SAVEDIR = FLAGS.string("savedir", "results/benchmarks", "folder of the results")
+_MODELS = FLAGS.define(
+    "models", list(recipe.MODELS), "methods to train", several(choice(recipe.MODELS))
+)
+_NETWORKS = FLAGS.define(
+    "networks",
+    list(recipe.NETWORKS),
+    "networks to train them with",
+    several(choice(tuple(recipe.NETWORKS))),
+)
+_ROUNDS = FLAGS.define("rounds", 7, "times that each trainer has its turn", integer())
+_SECONDS = FLAGS.define("seconds", 10.0, "of a turn", POSITIVE_FLOAT)
+_DATA = ConfigFlags(FLAGS, DATA)
+_SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results", PATH)
 
 
 def main() -> None:
     """Runs the command."""
-    models = checks.chosen("models", _MODELS.value, recipe.MODELS)
-    networks = checks.chosen("networks", _NETWORKS.value, tuple(recipe.NETWORKS))
-    peers = checks.chosen("peers", _PEERS.value, tuple(PEERS))
-    names = workers.installed(["ours", *peers, "products"])
+    names = workers.installed(["ours", *_PEERS.value, "products"])
     savedir = checks.result_folder(_SAVEDIR.value)
     # Only now, so that --help and mistakes in flags are answered at once.
     from benchmarks import agreement, train_report
 
     found = machine.describe_aloud()
-    dataset = _DATA.load_aloud()
-    agreement.check_trainers(names, models, networks, dataset.train)
+    dataset = load_data(_DATA.config())
+    agreement.check_trainers(names, _MODELS.value, _NETWORKS.value, dataset.train)
     records: list[dict[str, Any]] = []
-    for network in networks:
-        records += measure(names, models, network, dataset.train, _ROUNDS.value, _SECONDS.value)
+    for network in _NETWORKS.value:
+        records += measure(
+            names, _MODELS.value, network, dataset.train, _ROUNDS.value, _SECONDS.value
+        )
         # After each network, lest an interruption take everything.
         results = {
             "machine": found,

@@ -8,17 +8,17 @@ from dropmax_jax.concrete import (
     sample_log_mask,
 )
 from dropmax_jax.dropmax import (
-    Heads,
     LossTerms,
-    dropmax_log_probs,
     dropmax_logits,
     dropmax_loss,
+    dropmax_loss_and_terms,
     dropmax_loss_terms,
     elbo,
     posterior_logits,
-    sample_dropmax_log_probs,
 )
+from dropmax_jax.heads import Heads
 from dropmax_jax.methods import METHODS, Method
+from dropmax_jax.prediction import dropmax_log_probs, sample_dropmax_log_probs
 
 __all__ = [
     "METHODS",
@@ -31,6 +31,7 @@ __all__ = [
     "dropmax_log_probs",
     "dropmax_logits",
     "dropmax_loss",
+    "dropmax_loss_and_terms",
     "dropmax_loss_terms",
     "elbo",
     "metrics",

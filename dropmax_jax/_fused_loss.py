@@ -1,16 +1,11 @@
-r"""DropMax's loss with its gradient, computed together and, on CPU, in blocks that fit its caches.
+r"""DropMax's loss, its terms and its gradient in one pass; on CPU, in blocks that fit the caches.
 
-`dropmax_loss` calls this; `dropmax_loss_terms` gives the terms one by one.
+`dropmax_loss_and_terms` calls this. `dropmax_loss_terms` has the same terms one by one, for a mask
+that is given, and the tests compare the two.
 
 Differentiated term by term, the loss reads and writes some twenty arrays of the size of the logits.
-What is here takes the derivatives by hand, in one pass, and keeps for the backward pass nothing but
-the gradient itself, one array for each head. With a, b, c the logits of q, ρ and r, the three terms
-that do not see the mask add up, for a class other than the target, to
-
-.. math::
-    q (a - b) + \rho b - \log(1 + e^a) + \log(1 + e^c);
-
-for the target :math:`-\log r - (1 - \rho) b` is left, the same with :math:`a = \infty`, -c for c.
+The derivatives here are taken by hand, and the backward pass keeps one array for each head. The
+code calls the logits of q, ρ and r a, b and c.
 """
 
 import functools
@@ -19,7 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from dropmax_jax import _checks, _noise
@@ -29,66 +24,98 @@ from dropmax_jax.concrete import sigmoids
 BLOCK = 2**15
 # A logit whose sigmoid is 1 to the last digit, and whose products are finite.
 CERTAIN = 1e6
+# From the lowest power of s up.
+_LOG1P = (
+    1.0,
+    -0.49999502301216125,
+    0.33319270610809326,
+    -0.24844369292259216,
+    0.19111430644989014,
+    -0.13674770295619965,
+    0.07836166769266129,
+    -0.02958850748836994,
+    0.005253457929939032,
+)
+
+# The four terms `[...]`, in the order of `LossTerms`, and the loss `[...]`, their weighted sum.
+_LossAndTerms = tuple[Array, tuple[Array, ...]]
 
 
 @functools.partial(jax.jit, static_argnames="epsilon")
 def fused_loss(
-    key: jax.Array,
-    logits: jax.Array,
-    prior: jax.Array,
-    label: jax.Array,
-    labels: jax.Array,
-    temperature: jax.Array,
+    key: Array,
+    logits: Array,
+    prior: Array,
+    label: Array,
+    labels: Array,
+    temperature: Array,
+    weights: Array,
     *,
     epsilon: float,
-) -> jax.Array:
-    """The loss `[...]` of heads `[..., K]` of one dtype, all checked."""
-    return _loss(epsilon, key, temperature, labels, logits, prior, label)
+) -> _LossAndTerms:
+    """The loss and its terms, of heads `[..., K]` and weights `[4]` of one dtype, all checked."""
+    return _loss(epsilon, key, labels, temperature, weights, logits, prior, label)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _loss(epsilon: float, *args: jax.Array) -> jax.Array:
-    return _loss_and_gradient(epsilon, *args)[0]
+def _loss(epsilon: float, *args: Array) -> _LossAndTerms:
+    return _with_gradient(epsilon, *args)[0]
 
 
 def _loss_jvp(
-    epsilon: float, primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]
-) -> tuple[jax.Array, jax.Array]:
-    loss, gradient = _loss_and_gradient(epsilon, *primals)
-    _, temperature_tangent, _, *head_tangents = tangents
-    tangent = jnp.zeros_like(loss)
-    if not isinstance(temperature_tangent, SymbolicZero):
-        tangent += gradient[0] * temperature_tangent
-    for slope, head_tangent in zip(gradient[1:], head_tangents, strict=True):
-        if not isinstance(head_tangent, SymbolicZero):
-            tangent += jnp.sum(slope * head_tangent, axis=-1)
-    return loss, tangent
+    epsilon: float, primals: tuple[Array, ...], tangents: tuple[Any, ...]
+) -> tuple[_LossAndTerms, _LossAndTerms]:
+    key, labels, temperature, _, *heads = primals
+    _, _, temperature_tangent, weights_tangent, *head_tangents = tangents
+
+    def along(gradient: tuple[Array, ...]) -> Array:
+        """The derivative `[...]` along the tangents of temperature and heads."""
+        slope, *slopes = gradient
+        tangent = jnp.zeros_like(slope)
+        if not isinstance(temperature_tangent, SymbolicZero):
+            tangent += slope * temperature_tangent
+        for slope, head_tangent in zip(slopes, head_tangents, strict=True):
+            if not isinstance(head_tangent, SymbolicZero):
+                tangent += jnp.sum(slope * head_tangent, axis=-1)
+        return tangent
+
+    def along_of_term(weights: Array) -> Array:
+        return along(_with_gradient(epsilon, key, labels, temperature, weights, *heads)[1])
+
+    (loss, terms), gradient = _with_gradient(epsilon, *primals)
+    tangent = along(gradient)
+    if not isinstance(weights_tangent, SymbolicZero):
+        tangent += sum(term * weights_tangent[i] for i, term in enumerate(terms))
+    # A term is the loss in which it alone counts. XLA leaves these four out where nobody
+    # differentiates the terms.
+    of_terms = tuple(jax.vmap(along_of_term)(jnp.eye(len(terms), dtype=loss.dtype)))
+    return (loss, terms), (tangent, of_terms)
 
 
 _loss.defjvp(_loss_jvp, symbolic_zeros=True)
 
 
-def _loss_and_gradient(
-    epsilon: float, key: jax.Array, temperature: jax.Array, labels: jax.Array, *heads: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """The loss `[...]` and its derivatives in temperature, `[...]`, and heads, `[..., K]`."""
+def _with_gradient(
+    epsilon: float, key: Array, labels: Array, temperature: Array, weights: Array, *heads: Array
+) -> tuple[_LossAndTerms, tuple[Array, ...]]:
+    """The loss and its terms; the loss's derivatives in temperature, `[...]`, and heads."""
     shape, dtype = heads[0].shape, heads[0].dtype
-    rows = functools.partial(_rows, epsilon)
 
-    def at_once(key: jax.Array, temperature: jax.Array, *rest: jax.Array) -> Any:
-        return rows(temperature, _noise.logistic(key, shape, dtype), *rest)
+    def at_once(key: Array, temperature: Array, weights: Array, *rest: Array) -> Any:
+        noise = _noise.logistic(key, shape, dtype)
+        return _rows(epsilon, _sum, temperature, weights, noise, *rest)
 
-    def in_blocks(key: jax.Array, temperature: jax.Array, *rest: jax.Array) -> Any:
+    def in_blocks(key: Array, temperature: Array, weights: Array, *rest: Array) -> Any:
         flat = [array.reshape(-1, *array.shape[labels.ndim :]) for array in rest]
         sources, noise = _noise.logistic_by_row(key, flat[-1].shape, dtype)
         results = lax.map(
-            lambda row: rows(temperature, noise(row[0]), *row[1:]),
+            lambda row: _rows(epsilon, _sum_on_cpu, temperature, weights, noise(row[0]), *row[1:]),
             (sources, *flat),
             batch_size=max(1, BLOCK // shape[-1]),
         )
         return jax.tree.map(lambda array: array.reshape(*labels.shape, *array.shape[1:]), results)
 
-    args = (key, temperature, labels, *heads)
+    args = (key, temperature, weights, labels, *heads)
     # Rows known to lie on several devices can't be taken in turn, nor can a number of rows that is
     # a symbol, in a program exported for any batch.
     is_spread = any(any(jax.typeof(array).sharding.spec) for array in (labels, *heads))
@@ -100,14 +127,16 @@ def _loss_and_gradient(
 
 def _rows(
     epsilon: float,
-    temperature: jax.Array,
-    noise: jax.Array,
-    labels: jax.Array,
-    logits: jax.Array,
-    prior: jax.Array,
-    label: jax.Array,
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """`_loss_and_gradient` for noise that is given, of any number of rows, `[..., K]`."""
+    sum_classes: Any,
+    temperature: Array,
+    weights: Array,
+    noise: Array,
+    labels: Array,
+    logits: Array,
+    prior: Array,
+    label: Array,
+) -> tuple[_LossAndTerms, tuple[Array, ...]]:
+    """`_with_gradient` for noise that is given, of any number of rows, `[..., K]`."""
     # Second derivatives are those of these lines. So a comparison that chooses a branch counts 0 as
     # positive, as the derivative of jnp.abs does, and only a's own share of the prior is constant.
     is_target = _checks.target_mask(labels, logits.shape, "logits")
@@ -135,22 +164,62 @@ def _rows(
     scaled = logits + scale
     largest = lax.stop_gradient(jnp.max(scaled, axis=-1, keepdims=True))
     weight = jnp.exp(scaled - largest)
-    total = jnp.sum(weight * (mask + rest), axis=-1, keepdims=True)
+    total = sum_classes(weight * (mask + rest))[..., None]
 
-    # The sum of the terms, in the form for its sign of a in which large numbers do not cancel.
-    small_a, small_side = jnp.exp(-jnp.abs(a)), jnp.exp(-jnp.abs(side))
-    others = (
-        jnp.where(a >= 0.0, -not_q * a_minus_b - not_rho * prior, q * a_minus_b + rho * prior)
-        + jnp.where(side >= 0.0, side, 0.0)
-        + jnp.log1p((small_side - small_a) / (1.0 + small_a))
-        - jnp.where(is_target, logits, 0.0)
+    # Large numbers meet only where a probability weighs them down; see `concrete._kl`.
+    log_a, log_b, log_side = _log1p_exp_abs(a), _log1p_exp_abs(prior), _log1p_exp_abs(side)
+    kl = jnp.where(
+        is_target,
+        log_b + jnp.where(prior >= 0.0, 0.0, -prior),
+        (log_b - log_a)
+        + jnp.where(
+            a >= 0.0,
+            -not_q * a_minus_b + jnp.where(prior >= 0.0, 0.0, -prior),
+            q * a_minus_b + jnp.where(prior >= 0.0, prior, 0.0),
+        ),
     )
-    loss = (largest + jnp.log(total))[..., 0] + jnp.sum(others, axis=-1) - math.log1p(epsilon)
+    terms = (
+        (largest + jnp.log(total))[..., 0]
+        - sum_classes(jnp.where(is_target, logits, 0.0))
+        - math.log1p(epsilon),
+        sum_classes(kl),
+        sum_classes(log_side + jnp.where(side >= 0.0, side, 0.0)),
+        sum_classes(-log_b - jnp.where(prior >= 0.0, prior * not_rho, -prior * rho)),
+    )
+    loss = jnp.asarray(sum(weights[i] * term for i, term in enumerate(terms)))
 
-    slope = weight * mask * not_mask / total  # of the cross-entropy, in x
-    return loss, (
-        -jnp.sum(slope * x, axis=-1) / temperature,
-        weight * (mask + rest) / total - is_target.astype(weight.dtype),
-        rho - q + prior * rho * not_rho,
-        slope / temperature + q * not_q * a_minus_b + jnp.where(is_target, -wrong, wrong),
+    slope = weights[0] * weight * mask * not_mask / total  # of the cross-entropy, in x
+    return (loss, terms), (
+        -sum_classes(slope * x) / temperature,
+        weights[0] * (weight * (mask + rest) / total - is_target.astype(weight.dtype)),
+        weights[1] * (rho - q) + weights[3] * (prior * rho * not_rho),
+        slope / temperature
+        + weights[1] * (q * not_q * a_minus_b)
+        + weights[2] * jnp.where(is_target, -wrong, wrong),
     )
+
+
+def _sum(values: Array) -> Array:
+    return jnp.sum(values, axis=-1)
+
+
+def _sum_on_cpu(values: Array) -> Array:
+    # XLA:CPU adds the numbers of a row one after the other, but has fast products.
+    ones = jnp.ones(values.shape[-1], values.dtype)
+    return jnp.dot(values, ones, precision=lax.Precision.HIGHEST)
+
+
+def _log1p_exp_abs(logits: Array) -> Array:
+    """log(1 + exp(-|logits|)), with a relative error of 2e-7 in float32.
+
+    XLA's log1p takes three times as long as this polynomial, fitted to log1p(s) / s at the
+    Chebyshev nodes of [0, 1].
+    """
+    small = jnp.exp(-jnp.abs(logits))
+    if small.dtype != jnp.float32:
+        return jnp.log1p(small)
+    result = jnp.full_like(small, _LOG1P[-1])
+    for coefficient in _LOG1P[-2::-1]:
+        result = result * small + coefficient
+    # Or XLA would compute it again for each of the sums that read it.
+    return lax.optimization_barrier(result * small)

@@ -7,9 +7,22 @@ the one-hot label. A mask z decides which classes enter the softmax,
 .. math::
     p(y=t \mid x, z) = \frac{(z_t + \epsilon) \exp(o_t)}{\sum_k (z_k + \epsilon) \exp(o_k)},
 
-that is, an ordinary softmax of :math:`o + \log(z + \epsilon)`. The mask's prior is
-:math:`p(z_k=1 \mid x) = \rho_k`; its approximate posterior q, which also sees the label, shifts
-the prior's logits by those of r and always retains the target class.
+which is the softmax of :math:`o + \log(z + \epsilon)`. The mask's prior is
+:math:`p(z_k=1 \mid x) = \rho_k`. Its approximate posterior q also sees the label: it adds the
+logits of r to those of ρ, and always retains the target class.
+
+The functions here share these arguments:
+
+- `heads`: `Heads` of floating-point arrays `[..., K]`. A function ignores heads it doesn't name.
+- `labels`: the class of each example, integers `[...]` in [0, K). Values are not checked: a label
+  out of range gives an undefined result.
+- `key`: one random key, of `jax.random.key` or `jax.random.PRNGKey`; take another one each step.
+- `temperature`: τ of the relaxed mask, a positive scalar. A number is checked, a JAX array isn't.
+- `epsilon`: ε ≥ 0, a Python number: what a dropped class retains of its weight.
+
+Results are in nats, and in float64 if an array is, else in float32. While tracing, a function
+raises `ValueError` for a missing head, a shape that does not fit or a number out of range, and
+`TypeError` for a value of the wrong kind.
 
 References:
     Lee et al., `DropMax: Adaptive Variational Softmax <https://arxiv.org/abs/1712.07834>`_,
@@ -30,23 +43,8 @@ from dropmax_jax.concrete import (
     bernoulli_negative_entropy,
     log_add_constant,
     log_sigmoid,
-    sample_log_mask,
 )
-
-
-class Heads(NamedTuple):
-    """What a network gives for each example, finite numbers `[..., K]`, classes last.
-
-    Attributes:
-        logits: o(x), the class logits.
-        prior_logits: Logits of ρ(x), the probability that a class is retained. None where a
-            method does not use them, as for the two heads below.
-        label_logits: Logits of r(x), which regresses the one-hot label.
-    """
-
-    logits: jax.Array
-    prior_logits: jax.Array | None = None
-    label_logits: jax.Array | None = None
+from dropmax_jax.heads import Heads, head_arrays
 
 
 class LossTerms(NamedTuple):
@@ -81,19 +79,14 @@ def posterior_logits(heads: Heads) -> jax.Array:
     .. math::
         \operatorname{logit} q_k = \operatorname{logit} \rho_k + \operatorname{logit} r_k
 
-    No gradient flows into the prior through it: of the two, the cross-entropy trains r only, and
-    the prior follows q by the KL term. The target class is retained with certainty, which
-    `dropmax_loss_terms` takes care of.
+    No gradient flows into the prior through it: the cross-entropy trains r only, and the KL term
+    makes the prior follow q. `dropmax_loss_terms` sees to it that the target is always retained.
 
     Args:
-        heads: Heads with `prior_logits` and `label_logits`, `[..., K]`.
+        heads: With `prior_logits` and `label_logits`.
 
     Returns:
-        Logits `[..., K]`; float64 if a head is, else float32.
-
-    Raises:
-        ValueError: A head is missing or of another shape, or there is no class.
-        TypeError: `heads` is no Heads, or a head is not floating point.
+        Logits `[..., K]`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -117,15 +110,10 @@ def dropmax_logits(logits: ArrayLike, log_mask: ArrayLike, epsilon: float = 1e-2
     Args:
         logits: o, the class logits, floating point `[..., K]`.
         log_mask: log z, of the shape of `logits`; minus infinity for a class that is dropped.
-        epsilon: ε ≥ 0, a Python number, what a dropped class retains of its weight. With 0 a
-            dropped class has no probability at all.
+        epsilon: With 0, a dropped class has no probability at all.
 
     Returns:
-        Logits `[..., K]`; float64 if an argument is, else float32.
-
-    Raises:
-        ValueError: The shapes differ, there is no class, or ε is negative or not finite.
-        TypeError: An array is not floating point, or ε not a Python number.
+        Logits `[..., K]`.
 
     Example:
         >>> import jax
@@ -162,18 +150,13 @@ def dropmax_loss_terms(
     - negative entropy of the prior: :math:`\sum_k \rho_k\log\rho_k + (1-\rho_k)\log(1-\rho_k)`.
 
     Args:
-        heads: All three heads, `[..., K]`.
-        labels: Class of each example, integers `[...]` in [0, K). This is not checked: the result
-            for a label out of range is undefined.
+        heads: All three.
+        labels: Integers `[...]`.
         log_mask: log z, `[..., K]`, as drawn from the posterior by `sample_log_mask`.
-        epsilon: ε ≥ 0, a Python number, added to the mask.
+        epsilon: Added to the mask.
 
     Returns:
-        The terms, per example `[...]`, in nats; float64 if an array is, else float32.
-
-    Raises:
-        ValueError: A head is missing, shapes do not fit, there is no class, or ε is negative.
-        TypeError: A head or the mask is not floating point, or labels are not integers.
+        The terms, `[...]` each.
 
     Example:
         >>> import jax
@@ -182,8 +165,6 @@ def dropmax_loss_terms(
         >>> heads = Heads(jnp.zeros((8, 10)), jnp.ones((8, 10)), jnp.zeros((8, 10)))
         >>> log_mask = sample_log_mask(jax.random.key(0), posterior_logits(heads))
         >>> terms = dropmax_loss_terms(heads, jnp.zeros(8, jnp.int32), log_mask)
-        >>> terms.kl_divergence.shape
-        (8,)
         >>> print(f"{terms.kl_divergence[0]:.4f}")  # q = ρ but for the target: -log ρ_t
         0.3133
 
@@ -222,20 +203,14 @@ def dropmax_loss(
     mask, plus the two regularisers. Train on its mean over the batch.
 
     Args:
-        key: A random key, another one each step.
-        heads: All three heads, `[..., K]`.
-        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
-        temperature: τ of the relaxed mask, a positive scalar. A number is checked; a JAX array,
-            traced or not, isn't.
-        epsilon: ε ≥ 0, a Python number, added to the mask.
+        key: For the mask.
+        heads: All three.
+        labels: Integers `[...]`.
+        temperature: Of the relaxed mask.
+        epsilon: Added to the mask.
 
     Returns:
-        The loss, per example `[...]`, in nats; float64 if a head is, else float32.
-
-    Raises:
-        ValueError: A head is missing, shapes do not fit, there is no class, the temperature is not
-            positive or ε is negative.
-        TypeError: `key` is no key, a head is not floating point, or labels are not integers.
+        The loss, per example `[...]`.
 
     Example:
         >>> import jax
@@ -252,12 +227,32 @@ def dropmax_loss(
     References:
         Lee et al. 2018, section 4 (the objective).
     """
-    _checks.log_epsilon(epsilon)
-    _checks.random_key(key)
-    arrays = head_arrays(heads, "logits", "prior_logits", "label_logits")
-    labels = _checks.label_array(labels, arrays[0].shape, "logits")
-    temperature = _checks.positive_temperature(temperature, arrays[0].dtype)
-    return fused_loss(jnp.asarray(key), *arrays, labels, temperature, epsilon=float(epsilon))
+    return dropmax_loss_and_terms(key, heads, labels, temperature=temperature, epsilon=epsilon)[0]
+
+
+def dropmax_loss_and_terms(
+    key: jax.Array,
+    heads: Heads,
+    labels: ArrayLike,
+    *,
+    temperature: ArrayLike = 0.1,
+    epsilon: float = 1e-20,
+) -> tuple[jax.Array, LossTerms]:
+    """`dropmax_loss` and its four terms in one pass, for `jax.value_and_grad(..., has_aux=True)`.
+
+    Returns:
+        The loss `[...]`, the sum of the terms; and the terms, `[...]` each.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax import Heads, dropmax_loss_and_terms
+        >>> heads = Heads(jnp.zeros((8, 10)), jnp.ones((8, 10)), jnp.zeros((8, 10)))
+        >>> loss, terms = dropmax_loss_and_terms(jax.random.key(0), heads, jnp.arange(8))
+        >>> bool(jnp.allclose(loss, sum(terms)))
+        True
+    """
+    return _weighted_loss(key, heads, labels, (1.0, 1.0, 1.0, 1.0), temperature, epsilon)
 
 
 def elbo(
@@ -273,26 +268,19 @@ def elbo(
     .. math::
         \mathbb{E}_{q(z \mid x, y)}[\log p(y \mid x, z)] - KL(q(z \mid x, y) \| p(z \mid x))
 
-    The negative of the loss without its two regularisers. As τ → 0 its expectation is at most
-    log p(y|x), the probability under masks of the prior; at other temperatures the relaxed mask
-    stands in for the Bernoulli one, while the KL divergence is that of Bernoulli variables, and
-    the bound is an approximation.
+    This is the negative of the loss without its two regularisers. As τ → 0 its expectation is at
+    most log p(y|x), the probability under masks of the prior. At other temperatures it is an
+    approximation, as the mask is relaxed and the KL divergence that of Bernoulli variables.
 
     Args:
-        key: A random key.
-        heads: All three heads, `[..., K]`.
-        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
-        temperature: τ of the relaxed mask, a positive scalar. A number is checked; a JAX array,
-            traced or not, isn't.
-        epsilon: ε ≥ 0, a Python number, added to the mask.
+        key: For the mask.
+        heads: All three.
+        labels: Integers `[...]`.
+        temperature: Of the relaxed mask.
+        epsilon: Added to the mask.
 
     Returns:
-        The bound, per example `[...]`, in nats; float64 if a head is, else float32.
-
-    Raises:
-        ValueError: A head is missing, shapes do not fit, there is no class, the temperature is not
-            positive or ε is negative.
-        TypeError: `key` is no key, a head is not floating point, or labels are not integers.
+        The bound, per example `[...]`.
 
     Example:
         >>> import jax
@@ -305,109 +293,28 @@ def elbo(
     References:
         Lee et al. 2018, section 4 (the variational bound).
     """
-    log_mask = sample_log_mask(key, posterior_logits(heads), temperature)
-    terms = dropmax_loss_terms(heads, labels, log_mask, epsilon)
-    return -(terms.cross_entropy + terms.kl_divergence)
+    return -_weighted_loss(key, heads, labels, (1.0, 1.0, 0.0, 0.0), temperature, epsilon)[0]
 
 
-def dropmax_log_probs(heads: Heads, epsilon: float = 1e-20) -> jax.Array:
-    r"""Log-probabilities of the classes at test time, from the mean ρ of the mask.
-
-    .. math::
-        \log p(y=k \mid x) \approx \log\operatorname{softmax}_k(o + \log(\rho + \epsilon))
-
-    Args:
-        heads: Heads with `logits` and `prior_logits`, `[..., K]`; `label_logits` is not used.
-        epsilon: ε ≥ 0, a Python number, added to the mean mask.
-
-    Returns:
-        Log-probabilities `[..., K]`, in nats; float64 if a head is, else float32.
-
-    Raises:
-        ValueError: A head is missing or of another shape, there is no class, or ε is negative.
-        TypeError: `heads` is no Heads, a head is not floating point, or ε not a Python number.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from dropmax_jax import Heads, dropmax_log_probs
-        >>> heads = Heads(jnp.zeros(2), jnp.array([20.0, -20.0]))  # ρ is almost 1, and 0
-        >>> print(jnp.exp(dropmax_log_probs(heads)).round(3))
-        [1. 0.]
-
-    References:
-        Lee et al. 2018, section 4 (the prediction at test time).
-    """
-    logits, prior = head_arrays(heads, "logits", "prior_logits")
-    return jax.nn.log_softmax(dropmax_logits(logits, log_sigmoid(prior), epsilon))
-
-
-def sample_dropmax_log_probs(
+def _weighted_loss(
     key: jax.Array,
     heads: Heads,
-    num_samples: int,
-    *,
-    temperature: ArrayLike = 0.1,
-    epsilon: float = 1e-20,
-) -> jax.Array:
-    r"""Log-probabilities of the classes under masks drawn from the prior.
-
-    `dropmax_jax.metrics.mean_log_probs` of them estimates :math:`p(y \mid x) =
-    \mathbb{E}_{p(z|x)}[p(y \mid x, z)]`, and `dropmax_jax.metrics.mutual_information` tells how
-    much they disagree. To predict, use `dropmax_log_probs`: as a mask may drop any class, the mean
-    over masks tends to be less confident than it is accurate.
-
-    Args:
-        key: A random key.
-        heads: Heads with `logits` and `prior_logits`, `[..., K]`; `label_logits` is not used.
-        num_samples: Number of masks, a Python integer of at least 1.
-        temperature: τ of the relaxed mask, a positive scalar. A number is checked; a JAX array,
-            traced or not, isn't.
-        epsilon: ε ≥ 0, a Python number, added to the mask. Where all classes are dropped, ε makes
-            the probabilities those of the softmax without a mask.
-
-    Returns:
-        Log-probabilities `[num_samples, ..., K]`, in nats; float64 if a head is, else float32.
-
-    Raises:
-        ValueError: A head is missing or of another shape, there is no class, or `num_samples`,
-            `temperature` or `epsilon` is out of range.
-        TypeError: `key` is no key, a head is not floating point, or `num_samples` no integer.
-
-    Example:
-        >>> import jax
-        >>> import jax.numpy as jnp
-        >>> from dropmax_jax import Heads, sample_dropmax_log_probs
-        >>> heads = Heads(jnp.zeros((8, 10)), jnp.ones((8, 10)))
-        >>> sample_dropmax_log_probs(jax.random.key(0), heads, 5).shape
-        (5, 8, 10)
-
-    References:
-        Lee et al. 2018, section 4 (the Monte Carlo prediction).
-    """
-    num_samples = _checks.positive_int("num_samples", num_samples)
-    logits, prior = head_arrays(heads, "logits", "prior_logits")
-    shape = (num_samples, *logits.shape)
-    log_mask = sample_log_mask(key, jnp.broadcast_to(prior, shape), temperature)
-    masked = dropmax_logits(jnp.broadcast_to(logits, shape), log_mask, epsilon)
-    return jax.nn.log_softmax(masked)
-
-
-def head_arrays(heads: Heads, *names: str) -> tuple[jax.Array, ...]:
-    """The heads of these names, checked, in their common precision; for methods.
-
-    Raises:
-        ValueError: A head is missing or of another shape, or there is no class.
-        TypeError: `heads` is no Heads, or a head is not floating point.
-    """
-    if not isinstance(heads, Heads):
-        raise TypeError(f"heads must be a dropmax_jax.Heads, but is a {type(heads).__name__}")
-    arrays: list[jax.Array] = []
-    for name in names:
-        value = getattr(heads, name)
-        if value is None:
-            raise ValueError(f"heads.{name} must be an array [..., K], but is None")
-        array = _checks.class_array(f"heads.{name}", value)
-        if arrays:
-            _checks.same_shape(f"heads.{name}", array, arrays[0].shape, f"heads.{names[0]}")
-        arrays.append(array)
-    return _checks.promote(*arrays)
+    labels: ArrayLike,
+    weights: tuple[float, ...],
+    temperature: ArrayLike,
+    epsilon: float,
+) -> tuple[jax.Array, LossTerms]:
+    _checks.log_epsilon(epsilon)
+    _checks.random_key(key)
+    arrays = head_arrays(heads, "logits", "prior_logits", "label_logits")
+    labels = _checks.label_array(labels, arrays[0].shape, "logits")
+    dtype = arrays[0].dtype
+    loss, terms = fused_loss(
+        jnp.asarray(key),
+        *arrays,
+        labels,
+        _checks.positive_temperature(temperature, dtype),
+        jnp.asarray(weights, dtype),
+        epsilon=float(epsilon),
+    )
+    return loss, LossTerms(*terms)

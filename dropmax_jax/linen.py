@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from dropmax_jax.dropmax import Heads
+from dropmax_jax.heads import Heads
 
 
 class DropMaxHeads(nn.Module):

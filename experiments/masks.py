@@ -7,25 +7,32 @@ import numpy as np
 
 from experiments.cli import command
 from experiments.cli.errors import UserError
+from experiments.cli.kinds import PATH
 from experiments.runtime.files import is_read_only
 
 FLAGS = command.Flags()
-_SAVEDIR = FLAGS.string("savedir", "results/dropmax", "folder of a run of experiments.mnist")
-_OUTPUT = FLAGS.string(
-    "output", None, "PNG to write (default: masks.png in --savedir, or here if that is read-only)"
+_SAVEDIR = FLAGS.define("savedir", "results/dropmax", "folder of a run of experiments.mnist", PATH)
+_OUTPUT = FLAGS.define(
+    "output",
+    None,
+    "PNG to write (default: masks.png in --savedir, or here if that is read-only)",
+    PATH,
 )
-_MNIST_PATH = FLAGS.string(
-    "mnist_path", None, "folder of MNIST's four IDX files, if it is not where the run found it"
+_MNIST_PATH = FLAGS.define(
+    "mnist_path",
+    None,
+    "folder of MNIST's four IDX files, if it is not where the run found it",
+    PATH,
 )
 
 
 def main() -> None:
     """Runs the command."""
-    savedir = command.path("savedir", _SAVEDIR.value)
+    savedir = _SAVEDIR.value
     # On read-only media, the current folder has to do.
     output = (Path() if is_read_only(savedir) else savedir) / "masks.png"
     if _OUTPUT.value is not None:
-        output = command.path("output", _OUTPUT.value)
+        output = _OUTPUT.value
         if output.suffix.lower() != ".png":
             raise UserError(f"--output={output} must end in .png")
         if not os.path.isdir(output.parent) or os.path.isdir(output):
@@ -37,14 +44,14 @@ def main() -> None:
     from experiments.reports import plots
 
     run = trained.load(savedir)
-    if "prior_logits" not in run.task.method.heads:
+    if "prior_logits" not in run.setup.method.heads:
         raise UserError(f"the model in {savedir} has no retain probabilities: train dropmax")
     test = trained.load_data(run, _MNIST_PATH.value).test
     # The first seed's: a figure is of one model.
     heads = jax.tree.map(lambda head: head[0], run.heads(test.images))
     retained = np.asarray(jax.nn.sigmoid(heads.prior_logits))
     softmax = np.asarray(jax.nn.softmax(heads.logits))
-    masked = np.exp(run.task.method.log_probs(heads))
+    masked = np.exp(run.setup.method.log_probs(heads))
     plots.masks(test, retained, softmax, masked, output)
     print(f"wrote {output.absolute()}")
 

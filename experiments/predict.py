@@ -15,20 +15,21 @@ from scipy.special import expit
 
 from experiments.cli import command
 from experiments.cli.errors import UserError
+from experiments.cli.kinds import PATH
 from experiments.data import digits, pictures
 
 if TYPE_CHECKING:
     from experiments.trained import TrainedRun
 
 FLAGS = command.Flags(takes="IMAGE")
-_RUN = FLAGS.string("run", "results/dropmax", "folder of a run of experiments.mnist")
+_RUN = FLAGS.define("run", "results/dropmax", "folder of a run of experiments.mnist", PATH)
 _RAW = FLAGS.switch("raw", "predict images of 28x28 pixels just as they are")
 _JSON = FLAGS.switch("json", "print JSON, an object for each image, instead of a table")
 
 
 def main() -> None:
     """Runs the command."""
-    folder = command.path("run", _RUN.value)
+    folder = _RUN.value
     read = [picture for file in FLAGS.arguments for picture in pictures.read(Path(file))]
     prepared = [_prepared(picture, _RAW.value) for picture in read]
     command.set_up_jax()
@@ -70,7 +71,7 @@ def _predict(run: "TrainedRun", images: np.ndarray) -> list[dict[str, Any]]:
     probs = np.exp(np.asarray(log_probs, float))
     entropies = np.asarray(metrics.predictive_entropy(log_probs), float)
     retained: Sequence[Any] = [None] * len(images)
-    if "prior_logits" in run.task.method.heads:
+    if "prior_logits" in run.setup.method.heads:
         prior_logits = np.asarray(run.heads(images).prior_logits, float)
         retained = expit(prior_logits).mean(0).tolist()
     return [

@@ -27,7 +27,7 @@ class TrainedRun(NamedTuple):
     Attributes:
         folder: the run's.
         config: what was trained.
-        task: the network and method.
+        setup: the network and method.
         params: the trained parameters, leaves `[seeds, ...]`.
         fitted: what the method fitted on validation data, `[seeds, ...]`; None if it fits nothing,
             or the run has not been tested.
@@ -35,7 +35,7 @@ class TrainedRun(NamedTuple):
 
     folder: Path
     config: Config
-    task: training.Task
+    setup: training.Setup
     params: Any
     fitted: np.ndarray | None
 
@@ -58,7 +58,7 @@ class TrainedRun(NamedTuple):
         Raises:
             ValueError: `images` has another shape or type.
         """
-        predict = evaluation.predictor(self.task.network, num_samples)
+        predict = evaluation.predictor(self.setup.network, num_samples)
         with jax_settings.applied(self.config.jax_settings):
             params = devices.replicate(self.params)
             return predict(params, self.seeds, evaluation.on_devices(_unlabelled(images)))
@@ -76,14 +76,14 @@ class TrainedRun(NamedTuple):
             ValueError: `images` has another shape or type.
             UserError: the method fits something on validation data, and that is not there.
         """
-        if self.task.method.fit is not None and self.fitted is None:
+        if self.setup.method.fit is not None and self.fitted is None:
             raise UserError(
                 f"the run in {self.folder} lacks what {self.config.model} fits on validation data: "
                 f"run experiments.mnist --mode=test --savedir={self.folder} first"
             )
-        heads = self.heads(images, self.task.method.num_samples)
+        heads = self.heads(images, self.setup.method.num_samples)
         with jax_settings.applied(self.config.jax_settings):
-            return np.asarray(evaluation.log_probs(self.task.method, heads, self.fitted))
+            return np.asarray(evaluation.log_probs(self.setup.method, heads, self.fitted))
 
 
 def load(savedir: str | os.PathLike[str]) -> TrainedRun:
@@ -106,16 +106,16 @@ def load(savedir: str | os.PathLike[str]) -> TrainedRun:
         raise UserError(f"there is no run in {savedir}: train one with experiments.mnist first")
     config = read_config(savedir / "config.json")
     # Only the schedule of the learning rate depends on the number of images.
-    task = training.make_task(config, num_train=config.batch_size)
+    setup = training.make_setup(config, num_train=config.batch_size)
     # Orbax starts an event loop. A notebook's thread has one already, a new thread has none.
     with (
         read_folder(savedir),
         jax_settings.applied(config.jax_settings),
         ThreadPoolExecutor(1) as thread,
     ):
-        checkpoint = thread.submit(_newest_checkpoint, savedir, config, task).result()
-        fitted = _fitted(savedir, config, task, checkpoint)
-    return TrainedRun(savedir, config, task, checkpoint.state.params, fitted)
+        checkpoint = thread.submit(_newest_checkpoint, savedir, config, setup).result()
+        fitted = _fitted(savedir, config, setup, checkpoint)
+    return TrainedRun(savedir, config, setup, checkpoint.state.params, fitted)
 
 
 def load_data(run: TrainedRun, mnist_path: str | None = None) -> Dataset:
@@ -136,12 +136,12 @@ def load_data(run: TrainedRun, mnist_path: str | None = None) -> Dataset:
     return dataset
 
 
-def _newest_checkpoint(savedir: Path, config: Config, task: training.Task) -> Checkpoint:
+def _newest_checkpoint(savedir: Path, config: Config, setup: training.Setup) -> Checkpoint:
     folder = savedir / "checkpoints"
     checkpoint = None
     if folder.is_dir():
         with Checkpoints(folder, read_only=True) as checkpoints:
-            like = training.abstract_states(task, config.seeds)
+            like = training.abstract_states(setup, config.seeds)
             checkpoint = checkpoints.restore(like, warn=_warn)
     if checkpoint is None:
         raise UserError(
@@ -156,11 +156,11 @@ def _warn(line: str) -> None:
 
 
 def _fitted(
-    savedir: Path, config: Config, task: training.Task, checkpoint: Checkpoint
+    savedir: Path, config: Config, setup: training.Setup, checkpoint: Checkpoint
 ) -> np.ndarray | None:
     """What `summary.json` says was fitted to the checkpoint; None if it does not say."""
     is_last = len(checkpoint.progress["history"]) == config.num_epochs
-    if task.method.fit is None or not is_last:
+    if setup.method.fit is None or not is_last:
         return None
     try:
         fitted = np.asarray(read_json(savedir / "summary.json")["fitted"], np.float32)

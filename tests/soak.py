@@ -27,13 +27,16 @@ from typing import Any
 from experiments import data
 from experiments.cli import command
 from experiments.cli.errors import RunFailedError
+from experiments.cli.kinds import POSITIVE_FLOAT, integer
 from experiments.runtime.files import UNFINISHED
 from experiments.train import config
 from tests.experiments.fake_mnist import write_mnist
 
 FLAGS = command.Flags()
-_MINUTES = FLAGS.positive_float("minutes", 2.0, "how long")
-_SEED = FLAGS.integer("seed", None, "of the faults (default: another one each time)", smallest=0)
+_MINUTES = FLAGS.define("minutes", 2.0, "how long", POSITIVE_FLOAT)
+_SEED = FLAGS.define(
+    "seed", None, "of the faults (default: another one each time)", integer(smallest=0)
+)
 
 _EPOCHS = 60
 _CHECKPOINTS = "checkpoints/*.orbax-checkpoint-tmp*"

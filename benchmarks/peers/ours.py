@@ -26,19 +26,19 @@ def make(
     num_seeds: int = 1,
 ) -> Trainer:
     """Puts state and data on the device and trains in programs of up to an epoch."""
-    task = _task(model, network, len(labels), num_seeds)
+    setup = _setup(model, network, len(labels), num_seeds)
     seeds = jnp.arange(num_seeds)
-    initial = jax.jit(training.initial_states, static_argnums=0)(task, seeds)
+    initial = jax.jit(training.initial_states, static_argnums=0)(setup, seeds)
     state = devices.replicate(initial._replace(params=_stacked(model, params, num_seeds)))
     data = training.on_devices(Split(images, labels))
-    run_steps = training.pmapped_train_steps(task)
+    run_steps = training.pmapped_train_steps(setup)
     step = 0
 
     def run(num_steps: int) -> None:
         nonlocal state, step
         last = step + num_steps
         while step < last:
-            stop = min(last, (step // task.steps_per_epoch + 1) * task.steps_per_epoch)
+            stop = min(last, (step // setup.steps_per_epoch + 1) * setup.steps_per_epoch)
             # The trainer, too, waits after each call: to look for a wish to stop.
             state = jax.block_until_ready(run_steps(state, seeds, step, stop, *data))
             step = stop
@@ -59,11 +59,11 @@ def loss_and_gradient(
     noise: np.ndarray,
 ) -> tuple[float, Params]:
     """See `benchmarks.peers`."""
-    task = _task(model, network, len(labels))
+    setup = _setup(model, network, len(labels))
 
     @jax.jit
     def loss(params: Any) -> jax.Array:
-        heads: Any = task.network.apply(params, training.to_pixels(jnp.asarray(images)))
+        heads: Any = setup.network.apply(params, training.to_pixels(jnp.asarray(images)))
         if model == "softmax":
             return jnp.mean(METHODS["softmax"].loss(jax.random.key(0), heads, labels))
         log_mask = concrete_log_mask(posterior_logits(heads), noise, TEMPERATURE)
@@ -92,20 +92,20 @@ def predictor(
         num_masks: if not 0, average the predictions of so many masks drawn from the prior.
     """
     del batch_size
-    task = _task(model, network, BATCH_SIZE)
+    setup = _setup(model, network, BATCH_SIZE)
     labels = np.zeros(len(images), np.int32)
     on_devices = evaluation.on_devices(Split(images, labels))
     replicated = devices.replicate(_stacked(model, params, 1))
-    heads_of = evaluation.predictor(task.network)
+    heads_of = evaluation.predictor(setup.network)
     seeds = np.zeros(1, np.int32)
 
     @jax.jit
     def log_probs(heads: Any) -> jax.Array:
         if not num_masks:
-            return evaluation.log_probs(task.method, heads)[0]
-        assert task.method.sample_log_probs is not None
+            return evaluation.log_probs(setup.method, heads)[0]
+        assert setup.method.sample_log_probs is not None
         first = jax.tree.map(lambda head: head[0], heads)
-        return mean_log_probs(task.method.sample_log_probs(jax.random.key(0), first, num_masks))
+        return mean_log_probs(setup.method.sample_log_probs(jax.random.key(0), first, num_masks))
 
     def predict() -> np.ndarray:
         return np.asarray(log_probs(heads_of(replicated, seeds, on_devices)))
@@ -120,9 +120,9 @@ def monte_carlo_predictor(
     return predictor(model, network, params, images, batch_size, num_masks=NUM_SAMPLES)
 
 
-def _task(model: str, network: str, num_train: int, num_seeds: int = 1) -> training.Task:
+def _setup(model: str, network: str, num_train: int, num_seeds: int = 1) -> training.Setup:
     config = Config(model, network, batch_size=BATCH_SIZE, seeds=tuple(range(num_seeds)))
-    return training.make_task(config, num_train)
+    return training.make_setup(config, num_train)
 
 
 def _stacked(model: str, params: Params, num_seeds: int) -> Any:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
-from dropmax_jax.dropmax import Heads, dropmax_logits, head_arrays
-from dropmax_jax.methods.method import Method
+from dropmax_jax.dropmax import dropmax_logits
+from dropmax_jax.heads import Heads, head_arrays
+from dropmax_jax.methods.method import Method, SingleTerm
 from dropmax_jax.methods.softmax import cross_entropy, softmax_log_probs
 
 
@@ -26,15 +27,11 @@ def sample_retained_classes(
     Args:
         key: A random key.
         logits: An array `[..., K]`, of which only the shape and precision matter.
-        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
+        labels: Integers `[...]`.
         retain_probability: ρ, a scalar in (0, 1]. A number is checked; a JAX array isn't.
 
     Returns:
         z, booleans `[..., K]`.
-
-    Raises:
-        ValueError: The shapes do not fit, there is no class, or ρ is out of range.
-        TypeError: `key` is no key, `logits` is not floating point, or labels are not integers.
 
     Example:
         >>> import jax
@@ -53,23 +50,15 @@ def sample_retained_classes(
 
 
 def retained_cross_entropy(logits: ArrayLike, labels: ArrayLike, retained: jax.Array) -> jax.Array:
-    r"""Cross-entropy of the softmax over the classes that are retained.
+    r"""Cross-entropy `[...]` of the softmax over the classes that are retained.
 
     .. math::
         -\log \frac{\exp(o_t)}{\sum_k z_k \exp(o_k)}
 
     Args:
-        logits: o, the class logits, floating point `[..., K]`.
-        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
-        retained: z, booleans `[..., K]`; infinite where the label is not retained.
-
-    Returns:
-        The loss per example `[...]`, in nats; float64 if `logits` is, else float32.
-
-    Raises:
-        ValueError: The shapes do not fit, or there is no class.
-        TypeError: `logits` is not floating point, labels are not integers, or `retained` is not
-            boolean.
+        logits: o, the class logits, `[..., K]`.
+        labels: Integers `[...]`.
+        retained: z, booleans `[..., K]`; the loss is infinite where the label is not retained.
 
     Example:
         >>> import jax.numpy as jnp
@@ -90,22 +79,10 @@ def retained_cross_entropy(logits: ArrayLike, labels: ArrayLike, retained: jax.A
 def class_dropout_loss(
     key: jax.Array, heads: Heads, labels: ArrayLike, *, retain_probability: ArrayLike = 0.4
 ) -> jax.Array:
-    """Cross-entropy over the label and a random choice of the other classes, drawn per example.
+    """Cross-entropy `[...]` over the label and a random choice of the other classes.
 
-    Args:
-        key: A random key, another one each step.
-        heads: Heads with `logits`, `[..., K]`.
-        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
-        retain_probability: Probability that a class other than the label is retained, a scalar in
-            (0, 1]; with 1 this is the ordinary softmax. The paper chooses it among 0.2, 0.4 and
-            0.6 on validation data.
-
-    Returns:
-        The loss per example `[...]`, in nats; float64 if `logits` is, else float32.
-
-    Raises:
-        ValueError: The shapes do not fit, there is no class, or the probability is out of range.
-        TypeError: `key` is no key, `logits` is not floating point, or labels are not integers.
+    The choice is drawn for each example by `sample_retained_classes`. With a retain probability of
+    1 this is the ordinary softmax; the paper chooses it among 0.2, 0.4 and 0.6 on validation data.
 
     Example:
         >>> import jax
@@ -121,10 +98,9 @@ def class_dropout_loss(
     return retained_cross_entropy(logits, labels, retained)
 
 
-class_dropout = Method(
+METHOD = Method(
     heads=("logits",),
-    loss=class_dropout_loss,
-    log_probs=softmax_log_probs,
-    loss_name="cross_entropy",
-    settings={"retain_probability": (0.2, 0.4, 0.6)},
+    loss_and_terms=SingleTerm("cross_entropy", class_dropout_loss),
+    predict=softmax_log_probs,
+    search_space={"retain_probability": (0.2, 0.4, 0.6)},
 )

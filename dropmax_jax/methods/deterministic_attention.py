@@ -5,32 +5,20 @@ References:
     NeurIPS 2018, the deterministic attention row of the table of test errors.
 """
 
-from typing import Any
-
 import jax
 from jax.typing import ArrayLike
 
-from dropmax_jax.dropmax import Heads, dropmax_log_probs
-from dropmax_jax.methods.method import Method
+from dropmax_jax.heads import Heads
+from dropmax_jax.methods.method import Method, SingleTerm
 from dropmax_jax.methods.softmax import cross_entropy
+from dropmax_jax.prediction import dropmax_log_probs
 
 
-def attention_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
-    r"""Log-probabilities where a sigmoid attention multiplies the exponentials.
+def attention_log_probs(heads: Heads) -> jax.Array:
+    r"""Log-probabilities `[..., K]` where a sigmoid attention multiplies the exponentials.
 
     .. math::
         p(y=k \mid x) = \frac{\rho_k \exp(o_k)}{\sum_j \rho_j \exp(o_j)}
-
-    Args:
-        heads: Heads with `logits` o and `prior_logits`, the logits of ρ, `[..., K]`.
-        fitted: Not used.
-
-    Returns:
-        Log-probabilities `[..., K]`, in nats; float64 if a head is, else float32.
-
-    Raises:
-        ValueError: A head is missing or of another shape, or there is no class.
-        TypeError: `heads` is no Heads, or a head is not floating point.
 
     Example:
         >>> import jax.numpy as jnp
@@ -40,12 +28,11 @@ def attention_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
         >>> print(attention_log_probs(heads).round(4))  # log 3/4 and log 1/4
         [-0.2877 -1.3863]
     """
-    del fitted
     return dropmax_log_probs(heads, epsilon=0.0)
 
 
 def attention_loss(key: jax.Array, heads: Heads, labels: ArrayLike) -> jax.Array:
-    """Cross-entropy of `attention_log_probs`, per example `[...]`, in nats; `key` is not used.
+    """Cross-entropy of `attention_log_probs`, per example `[...]`; `key` is not used.
 
     Example:
         >>> import jax
@@ -60,9 +47,8 @@ def attention_loss(key: jax.Array, heads: Heads, labels: ArrayLike) -> jax.Array
     return cross_entropy(attention_log_probs(heads), labels)
 
 
-deterministic_attention = Method(
+METHOD = Method(
     heads=("logits", "prior_logits"),
-    loss=attention_loss,
-    log_probs=attention_log_probs,
-    loss_name="cross_entropy",
+    loss_and_terms=SingleTerm("cross_entropy", attention_loss),
+    predict=attention_log_probs,
 )

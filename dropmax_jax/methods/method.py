@@ -1,4 +1,8 @@
-"""What a method of the comparison is: the heads it needs, its loss and its prediction."""
+"""What a method of the comparison is: the heads it needs, its loss and its prediction.
+
+The functions of a method take the arguments, give the results and raise the errors that
+`dropmax_jax.dropmax` describes.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -8,7 +12,9 @@ from typing import Any
 import jax
 from jax.typing import ArrayLike
 
-from dropmax_jax.dropmax import Heads
+from dropmax_jax.heads import Heads
+
+Terms = dict[str, jax.Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,21 +22,18 @@ class Method:
     """One way to train and use a classifier, as a set of pure functions.
 
     A trainer builds a network with the `heads` named, minimises the mean of `loss`, and predicts
-    with `log_probs`; what else a method wants, it says in the fields below, each of which has a
-    value that means no such thing. Compared and hashed by identity, so that it can be a static
+    with `log_probs`. Methods are compared and hashed by identity, so that one can be a static
     argument of a jitted function.
 
     Attributes:
         heads: Names of the fields of `Heads` that the network must give.
-        loss: `(key, heads, labels, **settings) -> [...]`, the loss per example, in nats
-            where it is a likelihood's. Its keyword-only arguments are the `hyperparameters`.
-        log_probs: `(heads, fitted=None) -> [..., K]`, log-probabilities at test time.
-        loss_name: The name under which to report a loss of a single term.
-        loss_terms: `(key, heads, labels, **settings) -> dict` of terms `[...]` that add up to the
-            loss, by the names under which to report them. Called by `terms`.
-        settings: Hyper-parameters to be chosen on validation data, each with the values to try.
-        fit: `(heads, labels) -> pytree`, fitted on validation data after training; handed to
-            `log_probs` as `fitted`.
+        loss_and_terms: `(key, heads, labels, **hyperparameters)` to the loss per example `[...]`,
+            and to a dict of the terms `[...]` that add up to it. Its keyword-only arguments are the
+            `hyperparameters`.
+        predict: `(heads) -> [..., K]`, log-probabilities at test time; `(heads, fitted)` with
+            `fit`. Called by `log_probs`.
+        search_space: Hyperparameters to choose on validation data, each with the values to try.
+        fit: `(heads, labels) -> pytree`, fitted on validation data after training.
         sample_log_probs: `(key, heads, num_samples) -> [num_samples, ..., K]`, log-probabilities
             under what the method draws at random.
         dropout_rate: Dropout to apply before the heads while training, beyond the network's own.
@@ -38,7 +41,7 @@ class Method:
             forward passes with that dropout on.
 
     Raises:
-        ValueError: `heads` names no field of `Heads`, `settings` names no hyper-parameter, or
+        ValueError: `heads` names no field of `Heads`, `search_space` names no hyperparameter, or
             `dropout_rate` or `num_samples` is out of range.
 
     Example:
@@ -54,11 +57,9 @@ class Method:
     """
 
     heads: tuple[str, ...]
-    loss: Callable[..., jax.Array]
-    log_probs: Callable[..., jax.Array]
-    loss_name: str = "loss"
-    loss_terms: Callable[..., dict[str, jax.Array]] | None = None
-    settings: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    loss_and_terms: Callable[..., tuple[jax.Array, Terms]]
+    predict: Callable[..., jax.Array]
+    search_space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     fit: Callable[[Heads, jax.Array], Any] | None = None
     sample_log_probs: Callable[..., jax.Array] | None = None
     dropout_rate: float = 0.0
@@ -70,10 +71,10 @@ class Method:
                 raise ValueError(
                     f"heads must name fields of Heads, {Heads._fields}, but has {name!r}"
                 )
-        for name in self.settings:
+        for name in self.search_space:
             if name not in self.hyperparameters:
                 raise ValueError(
-                    f"settings must name keyword-only arguments of loss, "
+                    f"search_space must name keyword-only arguments of loss_and_terms, "
                     f"{tuple(self.hyperparameters)}, but has {name!r}"
                 )
         if not 0.0 <= self.dropout_rate < 1.0:
@@ -83,10 +84,7 @@ class Method:
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """The keyword-only arguments of `loss`, with their default values.
-
-        These are what `loss` and `terms` accept as `**settings`: a caller passes on those of its
-        own options whose names are in here.
+        """What `loss` accepts as `**hyperparameters`, with the default values.
 
         Example:
             >>> from dropmax_jax import METHODS
@@ -97,14 +95,20 @@ class Method:
         """
         return {
             parameter.name: parameter.default
-            for parameter in inspect.signature(self.loss).parameters.values()
+            for parameter in inspect.signature(self.loss_and_terms).parameters.values()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
 
+    def loss(
+        self, key: jax.Array, heads: Heads, labels: ArrayLike, **hyperparameters: Any
+    ) -> jax.Array:
+        """The loss per example `[...]`, in nats where it is a likelihood's."""
+        return self.loss_and_terms(key, heads, labels, **hyperparameters)[0]
+
     def terms(
-        self, key: jax.Array, heads: Heads, labels: ArrayLike, **settings: Any
-    ) -> dict[str, jax.Array]:
-        """The terms of the loss, by name, per example `[...]`; they add up to the loss.
+        self, key: jax.Array, heads: Heads, labels: ArrayLike, **hyperparameters: Any
+    ) -> Terms:
+        """The terms of the loss, by name, per example `[...]`.
 
         Example:
             >>> import jax
@@ -114,6 +118,32 @@ class Method:
             >>> list(METHODS["softmax"].terms(jax.random.key(0), heads, labels))
             ['cross_entropy']
         """
-        if self.loss_terms is None:
-            return {self.loss_name: self.loss(key, heads, labels, **settings)}
-        return self.loss_terms(key, heads, labels, **settings)
+        return self.loss_and_terms(key, heads, labels, **hyperparameters)[1]
+
+    def log_probs(self, heads: Heads, fitted: Any = None) -> jax.Array:
+        """Log-probabilities `[..., K]` at test time, with what `fit` returned, if anything."""
+        return self.predict(heads) if fitted is None else self.predict(heads, fitted)
+
+
+@dataclass(frozen=True)
+class SingleTerm:
+    """The `loss_and_terms` of a loss that is one term, with the name under which to report it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax.methods.method import SingleTerm
+        >>> SingleTerm("margin", lambda key, heads, labels: jnp.zeros(2))(None, None, None)[1]
+        {'margin': Array([0., 0.], dtype=float32)}
+    """
+
+    name: str
+    loss: Callable[..., jax.Array]
+
+    def __call__(self, *args: Any, **hyperparameters: Any) -> tuple[jax.Array, Terms]:
+        """The loss, and the loss as a term."""
+        value = self.loss(*args, **hyperparameters)
+        return value, {self.name: value}
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.loss)

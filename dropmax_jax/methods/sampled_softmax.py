@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
-from dropmax_jax.dropmax import Heads, head_arrays
+from dropmax_jax.heads import Heads, head_arrays
 from dropmax_jax.methods.class_dropout import retained_cross_entropy
-from dropmax_jax.methods.method import Method
+from dropmax_jax.methods.method import Method, SingleTerm
 from dropmax_jax.methods.softmax import softmax_log_probs
 
 
@@ -27,17 +27,13 @@ def sample_class_subset(
     Args:
         key: A random key.
         logits: An array `[..., K]`, of which only the shape and precision matter.
-        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
-        sampled_fraction: Share of the K classes that the set holds, its label included, a scalar
-            in (0, 1]. The set has round(sampled_fraction · K) classes, but at least two of them,
-            as nothing can be learnt from one. A number is checked; a JAX array isn't.
+        labels: Integers `[...]`.
+        sampled_fraction: Share of the K classes in the set, its label included, a scalar in (0, 1].
+            The set has round(sampled_fraction · K) classes, but at least two, as one teaches
+            nothing. A number is checked; a JAX array isn't.
 
     Returns:
         Booleans `[..., K]`, true for the classes of the set, another set for each example.
-
-    Raises:
-        ValueError: The shapes do not fit, there is no class, or the share is out of range.
-        TypeError: `key` is no key, `logits` is not floating point, or labels are not integers.
 
     Example:
         >>> import jax
@@ -67,29 +63,16 @@ def sample_class_subset(
 def sampled_softmax_loss(
     key: jax.Array, heads: Heads, labels: ArrayLike, *, sampled_fraction: ArrayLike = 0.4
 ) -> jax.Array:
-    r"""Cross-entropy over the label and a uniform sample of the other classes, per example.
+    r"""Cross-entropy `[...]` over the label and a uniform sample of the other classes.
 
-    With V' the set of classes of an example, its label t included,
+    With V' the set that `sample_class_subset` draws for an example, its label t included,
 
     .. math::
         -\log \frac{\exp(o_t - \log Q_t)}{\sum_{k \in V'} \exp(o_k - \log Q_k)}.
 
-    As the distribution Q from which classes are proposed is uniform, its terms cancel.
-
-    Args:
-        key: A random key, another one each step.
-        heads: Heads with `logits`, `[..., K]`.
-        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
-        sampled_fraction: Share of the classes in V', a scalar in (0, 1], as
-            `sample_class_subset` takes it; with 1 this is the ordinary softmax. The paper chooses
-            it among 0.2, 0.4 and 0.6 on validation data.
-
-    Returns:
-        The loss per example `[...]`, in nats; float64 if `logits` is, else float32.
-
-    Raises:
-        ValueError: The shapes do not fit, there is no class, or the share is out of range.
-        TypeError: `key` is no key, `logits` is not floating point, or labels are not integers.
+    As the distribution Q from which classes are proposed is uniform, its terms cancel. With a
+    fraction of 1 this is the ordinary softmax; the paper chooses it among 0.2, 0.4 and 0.6 on
+    validation data.
 
     Example:
         >>> import jax
@@ -109,10 +92,9 @@ def sampled_softmax_loss(
     return retained_cross_entropy(logits, labels, subset)
 
 
-sampled_softmax = Method(
+METHOD = Method(
     heads=("logits",),
-    loss=sampled_softmax_loss,
-    log_probs=softmax_log_probs,
-    loss_name="cross_entropy",
-    settings={"sampled_fraction": (0.2, 0.4, 0.6)},
+    loss_and_terms=SingleTerm("cross_entropy", sampled_softmax_loss),
+    predict=softmax_log_probs,
+    search_space={"sampled_fraction": (0.2, 0.4, 0.6)},
 )

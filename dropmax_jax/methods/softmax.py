@@ -8,31 +8,17 @@ References:
     Information Estimation of Parameters, NeurIPS 1989.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
-from dropmax_jax.dropmax import Heads, head_arrays
-from dropmax_jax.methods.method import Method
+from dropmax_jax.heads import Heads, head_arrays
+from dropmax_jax.methods.method import Method, SingleTerm
 
 
 def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
-    """Cross-entropy of the softmax of logits, for the losses of methods.
-
-    Args:
-        logits: Class logits, floating point `[..., K]`.
-        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
-
-    Returns:
-        -log softmax(logits) at the label, per example `[...]`, in nats; float64 if `logits` is,
-        else float32.
-
-    Raises:
-        ValueError: The shapes do not fit, or there is no class.
-        TypeError: `logits` is not floating point, or labels are not integers.
+    """-log softmax of logits `[..., K]` at the label, per example `[...]`, in nats; for methods.
 
     Example:
         >>> import jax.numpy as jnp
@@ -53,13 +39,14 @@ def softmax_loss(key: jax.Array, heads: Heads, labels: ArrayLike) -> jax.Array:
     return cross_entropy(logits, labels)
 
 
-def softmax_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
-    """Log-softmax of `heads.logits`, `[..., K]`; `fitted` is not used."""
-    del fitted
+def softmax_log_probs(heads: Heads) -> jax.Array:
+    """Log-softmax of `heads.logits`, `[..., K]`."""
     (logits,) = head_arrays(heads, "logits")
     return jax.nn.log_softmax(logits)
 
 
-softmax = Method(
-    heads=("logits",), loss=softmax_loss, log_probs=softmax_log_probs, loss_name="cross_entropy"
+METHOD = Method(
+    heads=("logits",),
+    loss_and_terms=SingleTerm("cross_entropy", softmax_loss),
+    predict=softmax_log_probs,
 )

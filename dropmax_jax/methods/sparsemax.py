@@ -8,19 +8,17 @@ References:
     NeurIPS 2018, the sparsemax row of the table of test errors.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
-from dropmax_jax.dropmax import Heads, head_arrays
-from dropmax_jax.methods.method import Method
+from dropmax_jax.heads import Heads, head_arrays
+from dropmax_jax.methods.method import Method, SingleTerm
 
-# What a class has of probability where the projection gives it none, so that one wrong prediction
-# costs 46 nats and not infinitely many. It is DropMax's ε.
+# The probability of a class to which the projection gives none, DropMax's ε: one wrong prediction
+# then costs 46 nats and not infinitely many.
 _FLOOR = 1e-20
 
 
@@ -31,15 +29,8 @@ def sparsemax_probs(logits: ArrayLike) -> jax.Array:
         \operatorname{sparsemax}(z) = \operatorname{argmin}_{p \in \Delta^{K-1}} \|p - z\|^2
             = [z - \tau(z)]_+
 
-    Args:
-        logits: z, the class logits, floating point `[..., K]`.
-
     Returns:
-        Probabilities `[..., K]`, many of them exactly 0; float64 if `logits` is, else float32.
-
-    Raises:
-        ValueError: There is no class.
-        TypeError: `logits` is not floating point.
+        Probabilities `[..., K]`, many of them exactly 0.
 
     Example:
         >>> import jax.numpy as jnp
@@ -66,15 +57,11 @@ def multiclass_sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array
     It is 0 where the logit of the label exceeds all others by 1 or more.
 
     Args:
-        logits: z, the class logits, floating point `[..., K]`.
-        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
+        logits: z, the class logits, `[..., K]`.
+        labels: Integers `[...]`.
 
     Returns:
-        The loss per example `[...]`; float64 if `logits` is, else float32.
-
-    Raises:
-        ValueError: The shapes do not fit, or there is no class.
-        TypeError: `logits` is not floating point, or labels are not integers.
+        The loss per example `[...]`.
 
     Example:
         >>> import jax
@@ -104,12 +91,11 @@ def sparsemax_loss(key: jax.Array, heads: Heads, labels: ArrayLike) -> jax.Array
     return multiclass_sparsemax_loss(logits, labels)
 
 
-def sparsemax_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
+def sparsemax_log_probs(heads: Heads) -> jax.Array:
     """Log of sparsemax of `heads.logits`, `[..., K]`, and at least log 1e-20 = -46.05.
 
-    Where the label has no probability, its log would be minus infinity, and the mean over a test
-    set with it. The floor bounds what an example can cost; it moves no probability by more than
-    1e-20. `fitted` is not used.
+    Without this floor, a label of no probability would make the mean over a test set infinite. It
+    moves no probability by more than 1e-20.
 
     Example:
         >>> import jax.numpy as jnp
@@ -118,20 +104,18 @@ def sparsemax_log_probs(heads: Heads, fitted: Any = None) -> jax.Array:
         >>> print(sparsemax_log_probs(Heads(jnp.array([3.0, 0.0]))).round(2))
         [  0.   -46.05]
     """
-    del fitted
     (logits,) = head_arrays(heads, "logits")
     return jnp.log(sparsemax_probs(logits) + _FLOOR)
 
 
 def _shifted(logits: ArrayLike) -> jax.Array:
-    """The logits less their maximum, which changes nothing but for sums that then do not round."""
+    """The logits less their maximum: the result is the same, and its sums round less."""
     (array,) = _checks.promote(_checks.class_array("logits", logits))
     return array - jax.lax.stop_gradient(jnp.max(array, axis=-1, keepdims=True))
 
 
-sparsemax = Method(
+METHOD = Method(
     heads=("logits",),
-    loss=sparsemax_loss,
-    log_probs=sparsemax_log_probs,
-    loss_name="sparsemax_loss",
+    loss_and_terms=SingleTerm("sparsemax_loss", sparsemax_loss),
+    predict=sparsemax_log_probs,
 )

@@ -5,6 +5,7 @@ References:
     ICML 2017.
 """
 
+import dataclasses
 import math
 
 import jax
@@ -12,9 +13,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
-from dropmax_jax.dropmax import Heads, head_arrays
-from dropmax_jax.methods.method import Method
-from dropmax_jax.methods.softmax import softmax_log_probs, softmax_loss
+from dropmax_jax.heads import Heads, head_arrays
+from dropmax_jax.methods import softmax
 
 _LARGEST = 1e3
 # Each halves an interval of log T that is 14 wide at first; more would not move a float32.
@@ -29,20 +29,16 @@ def fit_temperature(heads: Heads, labels: ArrayLike) -> jax.Array:
 
     The sum is convex in 1/T, so T is where its derivative in 1/T,
     :math:`\sum_i \mathbb{E}_{k \sim \operatorname{softmax}(o_i/T)}[o_{ik}] - o_{it_i}`, changes
-    its sign. This is found by bisection, which cannot diverge. The search is between 1/1000 and
-    1000. Of temperatures that are equally good to the last digit, as where all predictions are
-    right and the sum approaches 0 with T, the highest is taken: the least confident.
+    its sign. Bisection finds it between 1/1000 and 1000, and cannot diverge. If several
+    temperatures are equally good to the last digit, the result is the highest, the least
+    confident. This happens where all predictions are right: the sum then falls to 0 with T.
 
     Args:
-        heads: Heads with `logits`, `[..., K]`, of validation data.
-        labels: Class of each example, integers `[...]` in [0, K); undefined result otherwise.
+        heads: With `logits`, `[..., K]`, of validation data.
+        labels: Integers `[...]`, at least one.
 
     Returns:
-        T, a scalar; float64 if `logits` is, else float32. No gradient flows through it.
-
-    Raises:
-        ValueError: The shapes do not fit, or there is no class or no example.
-        TypeError: `logits` is not floating point, or labels are not integers.
+        T, a scalar. No gradient flows through it.
 
     Example:
         >>> import jax
@@ -63,38 +59,32 @@ def fit_temperature(heads: Heads, labels: ArrayLike) -> jax.Array:
     if logits.size == 0:
         raise ValueError(f"heads.logits must have an example, but has shape {logits.shape}")
     logits = jax.lax.stop_gradient(logits)
-    # How far each class lies above the label: sums of it keep their digits for any logits.
+    # How far each class lies above the label. Sums of this lose no digits to large logits.
     margins = logits - jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1, keepdims=True)
 
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bounds
         middle = (low + high) / 2
         probs = jax.nn.softmax(margins * jnp.exp(-middle))
-        # A class that a logit of minus infinity rules out counts nothing.
+        # A logit of minus infinity excludes its class.
         weighed = jnp.where(probs > 0.0, probs * margins, 0.0)
         is_too_confident = jnp.mean(jnp.sum(weighed, axis=-1)) >= 0.0
         return jnp.where(is_too_confident, middle, low), jnp.where(is_too_confident, high, middle)
 
     limit = jnp.asarray(math.log(_LARGEST), logits.dtype)
-    # Within shard_map the bounds differ between devices, from the beginning, as the logits do.
+    # Under shard_map, logits vary across devices, and so must the bounds from the start.
     limit = jnp.where(jnp.any(margins > 0.0), limit, limit)
     low, high = jax.lax.fori_loop(0, _NUM_HALVINGS, halve, (-limit, limit))
     return jnp.exp((low + high) / 2)
 
 
-def scaled_log_probs(heads: Heads, fitted: ArrayLike | None = None) -> jax.Array:
-    r"""Log-softmax of :math:`o / T`, for the temperature fitted.
+def scaled_log_probs(heads: Heads, fitted: ArrayLike = 1.0) -> jax.Array:
+    r"""Log-softmax `[..., K]` of :math:`o / T`.
 
     Args:
-        heads: Heads with `logits`, `[..., K]`.
-        fitted: T, a positive scalar, as `fit_temperature` returns it; None for 1.
-
-    Returns:
-        Log-probabilities `[..., K]`, in nats; float64 if `logits` is, else float32.
-
-    Raises:
-        ValueError: There is no class, or T is a number that is not positive.
-        TypeError: `logits` is not floating point.
+        heads: With `logits`.
+        fitted: T, a positive scalar, as `fit_temperature` returns it. A number is checked; a JAX
+            array isn't.
 
     Example:
         >>> import jax.numpy as jnp
@@ -104,16 +94,8 @@ def scaled_log_probs(heads: Heads, fitted: ArrayLike | None = None) -> jax.Array
         >>> print(jnp.exp(scaled_log_probs(heads, 2.0)))  # and 0.1 and 0.9 with T = 1
         [0.25 0.75]
     """
-    if fitted is None:
-        return softmax_log_probs(heads)
     (logits,) = head_arrays(heads, "logits")
     return jax.nn.log_softmax(logits / _checks.positive_temperature(fitted, logits.dtype, "fitted"))
 
 
-temperature_scaling = Method(
-    heads=("logits",),
-    loss=softmax_loss,
-    log_probs=scaled_log_probs,
-    loss_name="cross_entropy",
-    fit=fit_temperature,
-)
+METHOD = dataclasses.replace(softmax.METHOD, predict=scaled_log_probs, fit=fit_temperature)

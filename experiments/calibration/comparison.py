@@ -56,7 +56,7 @@ def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Pat
 
 def config_of(model: str, config: Config, images: Dataset) -> Config:
     """The configuration of one of the runs."""
-    own = config.on(images.name, data.fingerprint(images))
+    own = config.with_data(images.name, data.fingerprint(images))
     return dataclasses.replace(own, model=model)
 
 
@@ -92,7 +92,7 @@ def _read(path: Path, config: Config) -> dict[str, Measurement] | None:
 
 def _identity(config: Config) -> dict[str, Any]:
     """What measurements depend on, as JSON values."""
-    return {**config.deciding(), "num_samples": predictions.NUM_SAMPLES, "num_bins": NUM_BINS}
+    return {**config.identity(), "num_samples": predictions.NUM_SAMPLES, "num_bins": NUM_BINS}
 
 
 def _say(line: str) -> None:

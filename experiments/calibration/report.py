@@ -41,7 +41,7 @@ digit's and of a value drawn uniformly from 0 to 255. `background_rotation` is t
 that are first turned by angles drawn uniformly from 0 to 2π. Both are made here from MNIST, so the
 images are not the very ones of the paper. If the paper's "background rotation" is mnist-rot-back of
 Larochelle et al., whose backgrounds are patches of photographs, its figures there are of another
-task: they stand beside ours for orientation, not for comparison.
+setup: they stand beside ours for orientation, not for comparison.
 """
 
 _DETECTION_NOTES = """\

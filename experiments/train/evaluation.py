@@ -15,7 +15,7 @@ from dropmax_jax import Heads, Method, metrics
 from dropmax_jax.metrics import mean_log_probs
 from experiments.data.split import Split
 from experiments.runtime import devices
-from experiments.train.training import Task, example_keys, seed_keys, to_pixels
+from experiments.train.training import Setup, example_keys, seed_keys, to_pixels
 
 # Images go through the network in parts of one shape, so that one program serves every set; a
 # part goes in batches, whose activations fit into the caches.
@@ -146,25 +146,25 @@ def log_probs(method: Method, heads: Heads, fitted: Any = None) -> Array:
     return jax.vmap(one_seed)(heads, fitted)
 
 
-def fit(task: Task, params: Any, seeds: ArrayLike, validation: Split) -> Any:
+def fit(setup: Setup, params: Any, seeds: ArrayLike, validation: Split) -> Any:
     """What the method fits on validation data after training, for each seed; None for nothing.
 
     Takes what `evaluate` takes.
     """
-    if task.method.fit is None:
+    if setup.method.fit is None:
         return None
-    predict = predictor(task.network, task.method.num_samples)
+    predict = predictor(setup.network, setup.method.num_samples)
     heads = predict(devices.replicate(params), seeds, on_devices(validation))
-    return jax.vmap(task.method.fit, (0, None))(heads, jnp.asarray(validation.labels))
+    return jax.vmap(setup.method.fit, (0, None))(heads, jnp.asarray(validation.labels))
 
 
 def evaluate(
-    task: Task, params: Any, seeds: ArrayLike, validation: Split, test: Split
+    setup: Setup, params: Any, seeds: ArrayLike, validation: Split, test: Split
 ) -> tuple[Metrics, Any]:
     """Fits what the method fits, predicts the test set and measures.
 
     Args:
-        task: whose network and method to use.
+        setup: whose network and method to use.
         params: trained parameters, leaves `[seeds, ...]`, NumPy.
         seeds: int32 `[seeds]`.
         validation: what to fit on.
@@ -173,10 +173,10 @@ def evaluate(
     Returns:
         The metrics, and what `fit` fitted.
     """
-    fitted = fit(task, params, seeds, validation)
-    predict = predictor(task.network, task.method.num_samples)
+    fitted = fit(setup, params, seeds, validation)
+    predict = predictor(setup.network, setup.method.num_samples)
     heads = predict(devices.replicate(params), seeds, on_devices(test))
-    return measure(log_probs(task.method, heads, fitted), test.labels), fitted
+    return measure(log_probs(setup.method, heads, fitted), test.labels), fitted
 
 
 @jax.jit

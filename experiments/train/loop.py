@@ -38,17 +38,17 @@ class Trainer:
         save_every: int,
     ) -> None:
         self.config, self.savedir, self.save_every = config, savedir, save_every
-        self.task = training.make_task(config, len(data.train.labels))
+        self.setup = training.make_setup(config, len(data.train.labels))
         self.checkpoints = checkpoints
         self.seeds = jax.numpy.asarray(config.seeds, np.int32)
         self.warnings: list[str] = []
-        like = training.abstract_states(self.task, config.seeds)
+        like = training.abstract_states(self.setup, config.seeds)
         restored = checkpoints.restore(like, self.warnings.append)
         if restored is None:
             self.step = 0
             self.history: list[dict[str, Any]] = []
             self.train_seconds = self.compile_seconds = self.epoch_seconds = 0.0
-            self.state = devices.replicate(training.initial_states(self.task, self.seeds))
+            self.state = devices.replicate(training.initial_states(self.setup, self.seeds))
         else:
             self.step = restored.step
             self.history = restored.progress["history"]
@@ -60,12 +60,12 @@ class Trainer:
         processes.run_on_first(lambda: tensorboard.remove_events(savedir, self.saved_epoch + 1))
         self.data = training.on_devices(data.train)
         self.validation = evaluation.on_devices(data.validation)
-        self.predict = evaluation.predictor(self.task.network)
+        self.predict = evaluation.predictor(self.setup.network)
 
     @property
     def num_steps(self) -> int:
         """Steps of the whole training."""
-        return self.task.steps_per_epoch * self.config.num_epochs
+        return self.setup.steps_per_epoch * self.config.num_epochs
 
     def checkpoint(self) -> Checkpoint:
         """What a checkpoint holds now."""
@@ -92,15 +92,15 @@ class Trainer:
             self._write_metrics()
             return
         start = time.perf_counter()
-        run_steps = training.pmapped_train_steps(self.task)
+        run_steps = training.pmapped_train_steps(self.setup)
         # No steps, so as to compile: what pmap's own `lower` gives is for one process only.
         self.state = jax.block_until_ready(
             run_steps(self.state, self.seeds, self.step, self.step, *self.data)
         )
         self.validation_errors()
         self.compile_seconds += time.perf_counter() - start
-        settings = [f"{name} {value}" for name, value in self.config.settings.items()]
-        name = ", ".join([self.config.model, *settings, self.config.network])
+        chosen = [f"{name} {value}" for name, value in self.config.hyperparameters.items()]
+        name = ", ".join([self.config.model, *chosen, self.config.network])
         with Progress(name, self.step, self.num_steps, self.config.num_epochs) as progress:
             for warning in self.warnings:
                 progress.say(warning)
@@ -115,7 +115,7 @@ class Trainer:
         request: StopRequest,
         progress: Progress,
     ) -> None:
-        per_epoch = self.task.steps_per_epoch
+        per_epoch = self.setup.steps_per_epoch
         # With many seeds on CPU, one takes seconds.
         steps_a_call = min(per_epoch, max(1, 10 // len(self.config.seeds)))
         while self.step < self.num_steps:
@@ -150,7 +150,7 @@ class Trainer:
 
     def _end_epoch(self, progress: Progress) -> None:
         totals = {
-            name: np.asarray(total, float) / (self.task.steps_per_epoch * self.task.batch_size)
+            name: np.asarray(total, float) / (self.setup.steps_per_epoch * self.setup.batch_size)
             for name, total in devices.unreplicate(self.state.totals).items()
         }
         validation = np.asarray(self.validation_errors(), float)
@@ -179,7 +179,7 @@ class Trainer:
     def validation_errors(self) -> Array:
         """Error rates `[seeds]` on the validation set."""
         heads = self.predict(self.state.params, self.seeds, self.validation)
-        return _errors(self.task.method, heads, self.validation.labels)
+        return _errors(self.setup.method, heads, self.validation.labels)
 
     def _write_metrics(self) -> None:
         if not processes.is_first():
@@ -200,7 +200,7 @@ class Trainer:
         with Checkpoints(self.savedir / "diverged") as inspection:
             inspection.save(self.checkpoint())
         raise RunFailedError(
-            f"the loss is not finite: epoch {step // self.task.steps_per_epoch + 1}, step {step}, "
+            f"the loss is not finite: epoch {step // self.setup.steps_per_epoch + 1}, step {step}, "
             f"seed {seed} (sums over the epoch: {terms}); its key is "
             f"fold_in(seed_keys({seed}).noise, {step}); the state is saved in "
             f"{self.savedir / 'diverged'}; a lower learning rate may help"

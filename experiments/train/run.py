@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from dropmax_jax import METHODS
+from dropmax_jax import METHODS, Heads
 from experiments.cli.errors import UserError
 from experiments.cli.stopping import Stopped, stop_request
 from experiments.data import Dataset
+from experiments.data.split import NUM_CLASSES
 from experiments.runtime import jax_settings, processes
 from experiments.runtime.files import is_read_only, locked_folder, read_folder
 from experiments.train import training
@@ -71,7 +73,7 @@ def train(
             trainer = Trainer(config, data, savedir, checkpoints, save_every)
             trainer.train(request)
             checkpoint = trainer.checkpoint()
-        summary = summarize(trainer.task, config, data, checkpoint)
+        summary = summarize(trainer.setup, config, data, checkpoint)
         write_results(savedir, summary, checkpoint)
         return summary
 
@@ -109,7 +111,7 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
     if not (savedir / "config.json").is_file():
         raise UserError(f"there is no run in {savedir}: train one first, or pass --savedir")
     check_same_config(config, savedir)
-    task = training.make_task(config, len(data.train.labels))
+    setup = training.make_setup(config, len(data.train.labels))
     # Process 0 decides for all.
     read_only = bool(processes.gather(is_read_only(savedir))[0, 0])
     lock = read_folder if read_only else locked_folder
@@ -119,12 +121,12 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
         reported_write_errors(savedir),
     ):
         with Checkpoints(savedir / "checkpoints", read_only=read_only) as checkpoints:
-            like = training.abstract_states(task, config.seeds)
+            like = training.abstract_states(setup, config.seeds)
             checkpoint = checkpoints.restore(like, warn=print)
         if checkpoint is None:
             raise UserError(f"there is no checkpoint in {savedir}: train first")
-        summary = summarize(task, config, data, checkpoint)
-        num_steps = task.steps_per_epoch * config.num_epochs
+        summary = summarize(setup, config, data, checkpoint)
+        num_steps = setup.steps_per_epoch * config.num_epochs
         if checkpoint.step != num_steps:
             print(f"the run is unfinished: this is step {checkpoint.step} of {num_steps}")
         if read_only:
@@ -134,11 +136,18 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
         return summary
 
 
-def check_settings(config: Config) -> None:
-    """Raises `UserError` if the method's loss has no such hyper-parameter."""
-    known = METHODS[config.model].hyperparameters
-    if unknown := [name for name in config.settings if name not in known]:
-        raise UserError(f"--{unknown[0]} means nothing to --model={config.model}: leave it out")
+def check_hyperparameters(config: Config) -> None:
+    """Raises `UserError` if the method's loss lacks a hyperparameter, or refuses its value."""
+    method = METHODS[config.model]
+    for name in config.hyperparameters:
+        if name not in method.hyperparameters:
+            raise UserError(f"{name} means nothing to --model={config.model}: leave it out")
+    heads = Heads(**{name: jnp.zeros(NUM_CLASSES) for name in method.heads})
+    key, label = jax.random.key(0), jnp.int32(0)
+    try:
+        jax.eval_shape(lambda: method.loss(key, heads, label, **config.hyperparameters))
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
 
 
 def check_missing(config: Config, data: Dataset, savedir: Path) -> None:

@@ -20,12 +20,12 @@ from experiments.train.config import Config
 
 
 def summarize(
-    task: training.Task, config: Config, data: Dataset, checkpoint: Checkpoint
+    setup: training.Setup, config: Config, data: Dataset, checkpoint: Checkpoint
 ) -> dict[str, Any]:
     """Tests a state; returns what `summary.json` says of it."""
     seeds = jax.numpy.asarray(config.seeds, np.int32)
     figures, fitted = evaluation.evaluate(
-        task, checkpoint.state.params, seeds, data.validation, data.test
+        setup, checkpoint.state.params, seeds, data.validation, data.test
     )
     if not all(np.all(np.isfinite(values)) for values in figures):
         raise RunFailedError(

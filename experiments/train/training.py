@@ -20,7 +20,7 @@ import optax
 from flax.core import FrozenDict
 from jax import Array, lax
 
-from dropmax_jax import METHODS, Heads, Method
+from dropmax_jax import METHODS, Method
 from experiments.data.split import NUM_CLASSES, Split
 from experiments.networks import NETWORKS
 from experiments.runtime import devices
@@ -47,13 +47,13 @@ class TrainState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Setup:
     """The parts that a step is made of; compiled programs are kept by it."""
 
     method: Method
     network: nn.Module
     optimizer: optax.GradientTransformation
-    settings: FrozenDict[str, float]
+    hyperparameters: FrozenDict[str, float]
     batch_size: int
     num_train: int
 
@@ -63,14 +63,14 @@ class Task:
         return self.num_train // self.batch_size
 
 
-def make_task(config: Config, num_train: int) -> Task:
+def make_setup(config: Config, num_train: int) -> Setup:
     """Builds the method, network and optimiser that a configuration names."""
     method = METHODS[config.model]
     network = make_network(config)
     num_steps = num_train // config.batch_size * config.num_epochs
     optimizer = make_optimizer(config.learning_rate, num_steps)
-    settings: FrozenDict[str, float] = FrozenDict(config.settings)
-    return Task(method, network, optimizer, settings, config.batch_size, num_train)
+    hyperparameters: FrozenDict[str, float] = FrozenDict(config.hyperparameters)
+    return Setup(method, network, optimizer, hyperparameters, config.batch_size, num_train)
 
 
 def make_network(config: Config) -> nn.Module:
@@ -141,24 +141,22 @@ def example_keys(key: Array, places: Array) -> Array:
     return jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
 
 
-def initial_state(task: Task, seed: Array) -> TrainState:
+def initial_state(setup: Setup, seed: Array) -> TrainState:
     """The state before the first step."""
     images = jnp.zeros((1, 28, 28, 1))
-    params = task.network.init(seed_keys(seed).initial, images)
-    totals = {name: jnp.zeros(()) for name in ("loss", *_term_names(task), "errors")}
-    return TrainState(params, task.optimizer.init(params), totals, jnp.int32(NO_STEP))
+    params = setup.network.init(seed_keys(seed).initial, images)
 
+    def terms(params: Any) -> dict[str, Array]:
+        heads: Any = setup.network.apply(params, images, None)
+        key, labels = jax.random.key(0), jnp.zeros(1, jnp.int32)
+        return setup.method.terms(key, heads, labels, **setup.hyperparameters)
 
-def _term_names(task: Task) -> list[str]:
-    heads = Heads(**{name: jnp.zeros(NUM_CLASSES) for name in task.method.heads})
-    key, label = jax.random.key(0), jnp.int32(0)
-    terms = jax.eval_shape(lambda: task.method.terms(key, heads, label, **task.settings))
-    # A method with one term calls it the loss, or it is the same number under another name.
-    return [name for name in terms if name != "loss"]
+    totals = {name: jnp.zeros(()) for name in ("loss", *jax.eval_shape(terms, params), "errors")}
+    return TrainState(params, setup.optimizer.init(params), totals, jnp.int32(NO_STEP))
 
 
 def train_steps(
-    task: Task,
+    setup: Setup,
     state: TrainState,
     seed: Array,
     start: Array,
@@ -169,7 +167,7 @@ def train_steps(
     """Steps `start` to `stop`, all of one epoch, of one seed; runs on every device.
 
     Args:
-        task: what to train.
+        setup: what to train.
         state: before step `start`.
         seed: int32 scalar.
         start: the first step, counted from the beginning of training.
@@ -181,15 +179,15 @@ def train_steps(
         The state before step `stop`.
     """
     keys = seed_keys(seed)
-    epoch, epoch_start = start // task.steps_per_epoch, start % task.steps_per_epoch
-    order = jax.random.permutation(jax.random.fold_in(keys.shuffle, epoch), task.num_train)
+    epoch, epoch_start = start // setup.steps_per_epoch, start % setup.steps_per_epoch
+    order = jax.random.permutation(jax.random.fold_in(keys.shuffle, epoch), setup.num_train)
     fresh = jax.tree.map(lambda total: jnp.where(epoch_start == 0, 0, total), state.totals)
 
     def step(index: Array, state: TrainState) -> TrainState:
-        place = (index % task.steps_per_epoch) * task.batch_size
-        rows = lax.dynamic_slice_in_dim(order, place, task.batch_size)
+        place = (index % setup.steps_per_epoch) * setup.batch_size
+        rows = lax.dynamic_slice_in_dim(order, place, setup.batch_size)
         batch = _share_of_batch(rows, images, labels)
-        return train_step(task, state, jax.random.fold_in(keys.noise, index), index, *batch)
+        return train_step(setup, state, jax.random.fold_in(keys.noise, index), index, *batch)
 
     return lax.fori_loop(start, stop, step, state._replace(totals=fresh))
 
@@ -215,32 +213,28 @@ def _share_of_batch(rows: Array, images: Array, labels: Array) -> tuple[Array, A
 
 
 def train_step(
-    task: Task, state: TrainState, key: Array, index: Array, images: Array, labels: Array
+    setup: Setup, state: TrainState, key: Array, index: Array, images: Array, labels: Array
 ) -> TrainState:
     """One optimiser step on this device's share of a batch, as `_share_of_batch` gives it."""
     places = lax.axis_index(devices.AXIS) * len(labels) + jnp.arange(len(labels))
     # A repeated example has the key of the first one too: it is finite if that one is.
-    keys = jax.vmap(jax.random.split)(example_keys(key, places % task.batch_size))
+    keys = jax.vmap(jax.random.split)(example_keys(key, places % setup.batch_size))
     dropout_keys, mask_keys = keys[:, 0], keys[:, 1]
-    is_repeated = places >= task.batch_size
+    is_repeated = places >= setup.batch_size
 
     def loss(params: Any) -> tuple[Array, dict[str, Array]]:
-        heads: Any = task.network.apply(params, to_pixels(images), dropout_keys)
-
-        def terms(key: Array, heads: Heads, label: Array) -> dict[str, Array]:
-            return task.method.terms(key, heads, label, **task.settings)
-
-        named = jax.vmap(terms)(mask_keys, heads, labels)
-        losses = jnp.asarray(sum(named.values()))
-        errors = jnp.argmax(task.method.log_probs(heads), -1) != labels
-        named = {**named, "loss": losses, "errors": errors}
+        heads: Any = setup.network.apply(params, to_pixels(images), dropout_keys)
+        loss_and_terms = functools.partial(setup.method.loss_and_terms, **setup.hyperparameters)
+        losses, terms = jax.vmap(loss_and_terms)(mask_keys, heads, labels)
+        errors = jnp.argmax(setup.method.log_probs(heads), -1) != labels
+        named = {**terms, "loss": losses, "errors": errors}
         sums = {name: jnp.sum(value, where=~is_repeated) for name, value in named.items()}
-        return sums["loss"] / task.batch_size, sums
+        return sums["loss"] / setup.batch_size, sums
 
     gradient, sums = jax.grad(loss, has_aux=True)(state.params)
     if lax.axis_size(devices.AXIS) > 1:  # With one, XLA would still copy the gradient.
         gradient, sums = lax.psum((gradient, sums), devices.AXIS)
-    updates, opt_state = task.optimizer.update(gradient, state.opt_state, state.params)
+    updates, opt_state = setup.optimizer.update(gradient, state.opt_state, state.params)
     is_bad = ~jnp.isfinite(sums["loss"])
     return TrainState(
         optax.apply_updates(state.params, updates),
@@ -254,36 +248,36 @@ def train_step(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def initial_states(task: Task, seeds: Array) -> TrainState:
+def initial_states(setup: Setup, seeds: Array) -> TrainState:
     """The initial state of every seed: leaves `[seeds, ...]`."""
-    return jax.vmap(lambda seed: initial_state(task, seed))(seeds)
+    return jax.vmap(lambda seed: initial_state(setup, seed))(seeds)
 
 
-def abstract_states(task: Task, seeds: Sequence[int]) -> TrainState:
+def abstract_states(setup: Setup, seeds: Sequence[int]) -> TrainState:
     """The shapes and types of `initial_states`."""
-    return jax.eval_shape(functools.partial(initial_states, task), np.asarray(seeds, np.int32))
+    return jax.eval_shape(functools.partial(initial_states, setup), np.asarray(seeds, np.int32))
 
 
 @functools.lru_cache(maxsize=8)
-def pmapped_train_steps(task: Task) -> Callable[..., TrainState]:
+def pmapped_train_steps(setup: Setup) -> Callable[..., TrainState]:
     """`train_steps` over seeds and devices.
 
     Returns:
         A pmapped function of the state (leaves `[devices, seeds, ...]`, donated), the seeds
         `[seeds]`, `start`, `stop`, and images and labels `[devices, N / devices, ...]`.
     """
-    steps = seeds_train_steps(task, jax.default_backend())
+    steps = seeds_train_steps(setup, jax.default_backend())
     return devices.pmap(steps, in_axes=(0, None, None, None, 0, 0), donate_argnums=0)
 
 
-def seeds_train_steps(task: Task, platform: str) -> Callable[..., TrainState]:
+def seeds_train_steps(setup: Setup, platform: str) -> Callable[..., TrainState]:
     """`train_steps` over seeds: what `pmapped_train_steps` gives to every device."""
 
     def steps(
         state: TrainState, seeds: Array, start: Array, stop: Array, images: Array, labels: Array
     ) -> TrainState:
         def one_seed(state: TrainState, seed: Array) -> TrainState:
-            return train_steps(task, state, seed, start, stop, images, labels)
+            return train_steps(setup, state, seed, start, stop, images, labels)
 
         if platform != "cpu":
             return jax.vmap(one_seed)(state, seeds)

@@ -10,8 +10,11 @@ import pytest
 
 from dropmax_jax import (
     Heads,
+    LossTerms,
     dropmax_loss,
+    dropmax_loss_and_terms,
     dropmax_loss_terms,
+    elbo,
     posterior_logits,
     sample_log_mask,
 )
@@ -29,9 +32,17 @@ def fused(key: jax.Array, heads: Heads, labels: Any, temperature: Any = 0.3) -> 
     return dropmax_loss(key, heads, labels, temperature=temperature, epsilon=1e-3)
 
 
-def plain(key: jax.Array, heads: Heads, labels: Any, temperature: Any = 0.3) -> jax.Array:
+def plain_terms(key: jax.Array, heads: Heads, labels: Any, temperature: Any = 0.3) -> LossTerms:
     log_mask = sample_log_mask(key, posterior_logits(heads), temperature)
-    return dropmax_loss_terms(heads, labels, log_mask, 1e-3).total
+    return dropmax_loss_terms(heads, labels, log_mask, 1e-3)
+
+
+def plain(key: jax.Array, heads: Heads, labels: Any, temperature: Any = 0.3) -> jax.Array:
+    return plain_terms(key, heads, labels, temperature).total
+
+
+def fused_terms(key: jax.Array, heads: Heads, labels: Any, temperature: Any = 0.3) -> LossTerms:
+    return dropmax_loss_and_terms(key, heads, labels, temperature=temperature, epsilon=1e-3)[1]
 
 
 def assert_trees_close(actual: Any, expected: Any, tolerance: float) -> None:
@@ -78,6 +89,48 @@ def test_gradients_in_blocks_are_those_of_the_terms() -> None:
         return jax.jit(jax.grad(weighted, (0, 1)))(heads, jnp.float32(0.3))
 
     assert_trees_close(gradients(fused), gradients(plain), 2e-5)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), LARGE])
+def test_terms_and_their_gradients(shape: tuple[int, int]) -> None:
+    heads, labels = oracle.random_heads(0, shape), LABELS[: shape[0]] % shape[1]
+    assert_trees_close(fused_terms(KEY, heads, labels), plain_terms(KEY, heads, labels), 1e-5)
+    for name in LossTerms._fields:
+
+        def total(heads: Heads, temperature: jax.Array, terms: Any, name: str = name) -> jax.Array:
+            return jnp.sum(getattr(terms(KEY, heads, labels, temperature), name))
+
+        actual, expected = (
+            jax.jit(jax.grad(total, (0, 1)), static_argnums=2)(heads, jnp.float32(0.3), terms)
+            for terms in (fused_terms, plain_terms)
+        )
+        assert_trees_close(actual, expected, 2e-5)
+
+
+def test_terms_that_nobody_differentiates_cost_no_pass() -> None:
+    heads = oracle.random_heads(0, LARGE)
+
+    def with_terms(heads: Heads) -> Any:
+        loss, terms = dropmax_loss_and_terms(KEY, heads, LABELS)
+        return loss.mean(), jax.tree.map(jnp.mean, terms)
+
+    def alone(heads: Heads) -> jax.Array:
+        return dropmax_loss(KEY, heads, LABELS).mean()
+
+    programs = [
+        jax.jit(gradient).lower(heads).compile().as_text()
+        for gradient in (jax.grad(with_terms, has_aux=True), jax.grad(alone))
+    ]
+    for operation in (" while(", " exponential("):
+        with_all, without = (program.count(operation) for program in programs)
+        assert with_all == without
+
+
+def test_the_elbo_is_that_of_the_terms() -> None:
+    heads = oracle.random_heads(0, LARGE)
+    terms = plain_terms(KEY, heads, LABELS)
+    found = elbo(KEY, heads, LABELS, temperature=0.3, epsilon=1e-3)
+    np.testing.assert_allclose(found, -terms.cross_entropy - terms.kl_divergence, rtol=1e-5)
 
 
 def test_float64_in_blocks() -> None:

@@ -21,6 +21,7 @@ from dropmax_jax import (
     dropmax_log_probs,
     dropmax_logits,
     dropmax_loss,
+    dropmax_loss_and_terms,
     dropmax_loss_terms,
     elbo,
     metrics,
@@ -185,6 +186,7 @@ GOOD: dict[Callable[..., Any], dict[str, Any]] = {
     dropmax_logits: {"logits": F, "log_mask": F, "epsilon": 0.1},
     dropmax_loss_terms: {"heads": HEADS, "labels": Y, "log_mask": F, "epsilon": 0.1},
     dropmax_loss: {"key": KEY, "heads": HEADS, "labels": Y, "temperature": 0.1, "epsilon": 0.1},
+    dropmax_loss_and_terms: {"key": KEY, "heads": HEADS, "labels": Y, "temperature": 0.1},
     elbo: {"key": KEY, "heads": HEADS, "labels": Y, "temperature": 0.1, "epsilon": 0.1},
     dropmax_log_probs: {"heads": HEADS, "epsilon": 0.1},
     sample_dropmax_log_probs: {

@@ -1,4 +1,4 @@
-import inspect
+import importlib
 import subprocess
 import sys
 from functools import partial
@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import dropmax_jax
+import dropmax_jax.methods
 from dropmax_jax import METHODS, Heads, Method, dropmax_log_probs, dropmax_loss
+from dropmax_jax.methods.method import SingleTerm
 from dropmax_jax.methods.softmax import softmax_log_probs, softmax_loss
 from tests.dropmax_jax import oracle
 
@@ -42,19 +43,12 @@ class TestEveryMethod:
         loss = method.loss(KEY, heads_of(method), LABELS)
         np.testing.assert_allclose(sum(terms.values()), loss, rtol=1e-5, atol=1e-6)
 
-    def test_settings_are_accepted(self, name: str) -> None:
+    def test_the_values_to_try_are_accepted(self, name: str) -> None:
         method = METHODS[name]
-        for setting, values in method.settings.items():
+        for hyperparameter, values in method.search_space.items():
             for value in values:
-                loss = method.loss(KEY, heads_of(method), LABELS, **{setting: value})
+                loss = method.loss(KEY, heads_of(method), LABELS, **{hyperparameter: value})
                 assert np.all(np.isfinite(loss))
-
-    def test_terms_take_the_settings_of_the_loss(self, name: str) -> None:
-        method = METHODS[name]
-        if method.loss_terms is not None:
-            terms = inspect.signature(method.loss_terms).parameters
-            for setting, default in method.hyperparameters.items():
-                assert terms[setting].default == default
 
     def test_sampled_predictions_are_distributions(self, name: str) -> None:
         method = METHODS[name]
@@ -93,11 +87,23 @@ def test_dropmax_is_the_library() -> None:
     np.testing.assert_allclose(sum(terms.values()), loss, rtol=1e-6)
 
 
-def test_a_method_without_named_terms_has_one() -> None:
-    method = Method(("logits",), softmax_loss, softmax_log_probs)
-    terms = method.terms(KEY, HEADS, LABELS)
-    assert list(terms) == ["loss"]
-    np.testing.assert_array_equal(terms["loss"], method.loss(KEY, HEADS, LABELS))
+def test_a_single_term_is_the_loss_and_has_its_hyperparameters() -> None:
+    def loss(key: jax.Array, heads: Heads, labels: jax.Array, *, scale: float = 2.0) -> jax.Array:
+        return scale * softmax_loss(key, heads, labels)
+
+    method = Method(("logits",), SingleTerm("scaled", loss), softmax_log_probs)
+    assert method.hyperparameters == {"scale": 2.0}
+    terms = method.terms(KEY, HEADS, LABELS, scale=3.0)
+    assert list(terms) == ["scaled"]
+    np.testing.assert_array_equal(terms["scaled"], method.loss(KEY, HEADS, LABELS, scale=3.0))
+    np.testing.assert_allclose(terms["scaled"], 3 * softmax_loss(KEY, HEADS, LABELS), rtol=1e-6)
+
+
+def test_modules_are_not_hidden_by_what_they_define() -> None:
+    for name, method in METHODS.items():
+        module = importlib.import_module(f"dropmax_jax.methods.{name}")
+        assert getattr(dropmax_jax.methods, name) is module
+        assert module.METHOD is method
 
 
 def test_a_method_can_be_a_static_argument() -> None:
@@ -114,7 +120,7 @@ def test_a_method_can_be_a_static_argument() -> None:
     ("wrong", "message"),
     [
         ({"heads": ("logit",)}, "heads must name fields of Heads.*'logit'"),
-        ({"settings": {"margin": (0.1,)}}, "settings must name .* arguments of loss.*'margin'"),
+        ({"search_space": {"margin": (0.1,)}}, "search_space must name .* arguments .*'margin'"),
         ({"dropout_rate": 1.0}, r"dropout_rate must be in \[0, 1\), but is 1.0"),
         ({"num_samples": -1}, "num_samples must be at least 0, but is -1"),
     ],
@@ -122,8 +128,8 @@ def test_a_method_can_be_a_static_argument() -> None:
 def test_a_method_that_cannot_be_is_refused(wrong: dict[str, object], message: str) -> None:
     fields: dict[str, object] = {
         "heads": ("logits",),
-        "loss": softmax_loss,
-        "log_probs": softmax_log_probs,
+        "loss_and_terms": SingleTerm("cross_entropy", softmax_loss),
+        "predict": softmax_log_probs,
     }
     with pytest.raises(ValueError, match=message):
         Method(**(fields | wrong))  # type: ignore[arg-type]

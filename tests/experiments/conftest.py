@@ -37,7 +37,7 @@ def small_config(small_data: data.Dataset, mnist_folder: Path) -> MakeConfig:
     def make(model: str, **settings: Any) -> Config:
         path = str(mnist_folder)
         own = Config(model, network="tiny", mnist_path=path, train_per_class=20, **settings)
-        return own.on(small_data.name, fingerprint)
+        return own.with_data(small_data.name, fingerprint)
 
     return make
 
@@ -67,8 +67,9 @@ def _tiny() -> Iterator[None]:
     """Adds the network `tiny`, which compiles at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, "tiny", Tiny)
-        patch.setattr(config, "NETWORKS", tuple(NETWORKS))
+        config.NETWORKS.append("tiny")
         yield
+        config.NETWORKS.remove("tiny")
 
 
 @pytest.fixture(autouse=True)

@@ -37,12 +37,12 @@ DEVICE_COUNTS = pytest.mark.parametrize(
 def first_epoch(model: str, network: str, images: Split) -> dict[str, Any]:
     """Sums over the first epoch, and predictions after it."""
     config = Config(model, network=network, batch_size=BATCH_SIZE, num_epochs=3)
-    task = training.make_task(config, NUM_TRAIN)
-    steps = tiny.Steps(task, Split(*(array[:NUM_TRAIN] for array in images)), SEEDS)
+    setup = training.make_setup(config, NUM_TRAIN)
+    steps = tiny.Steps(setup, Split(*(array[:NUM_TRAIN] for array in images)), SEEDS)
     first_step = steps(1).totals
-    totals = steps(task.steps_per_epoch).totals
+    totals = steps(setup.steps_per_epoch).totals
     test = Split(*(array[-150:] for array in images))
-    predict = evaluation.predictor(task.network, 2 if task.method.num_samples else 0)
+    predict = evaluation.predictor(setup.network, 2 if setup.method.num_samples else 0)
     heads = predict(steps.state.params, steps.seeds, evaluation.on_devices(test))
     return {
         "first step": {name: value.tolist() for name, value in first_step.items()},
@@ -53,7 +53,7 @@ def first_epoch(model: str, network: str, images: Split) -> dict[str, Any]:
 
 def counts(batch_size: int) -> dict[str, Any]:
     """How often each example was seen in each of two epochs, and by a wrong label."""
-    steps = tiny.Steps(tiny.counting_task(NUM_TRAIN, batch_size), tiny.numbered(NUM_TRAIN))
+    steps = tiny.Steps(tiny.counting_setup(NUM_TRAIN, batch_size), tiny.numbered(NUM_TRAIN))
     first, both = steps.epochs(2)
     return {
         "first": tiny.seen(first).tolist(),
@@ -67,7 +67,7 @@ def main() -> None:
     own = command.Flags()
     flags = process_flags.define(own)
     own.values(["numbers", *arguments])
-    with processes.joined(*flags.values()):
+    with processes.joined(*(flag.value for flag in flags)):
         NETWORKS["tiny"] = tiny.Tiny
         print(json.dumps(numbers_here(folder)))
         sys.stdout.flush()

@@ -36,8 +36,8 @@ def numbers_of(folder: Path, config: Config, dataset: Dataset) -> dict[str, Any]
 
 
 def newest(folder: Path, config: Config, dataset: Dataset) -> Checkpoint:
-    task = training.make_task(config, len(dataset.train.labels))
-    like = training.abstract_states(task, config.seeds)
+    setup = training.make_setup(config, len(dataset.train.labels))
+    like = training.abstract_states(setup, config.seeds)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         found = checkpoints.restore(like, _damaged)
     assert found is not None

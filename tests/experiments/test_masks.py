@@ -80,7 +80,7 @@ def test_the_model_predicts_in_its_own_way(
         ("folder.png", "must be a file in a folder that is there"),
         ("masks.txt", "must end in .png"),
         ("masks", "must end in .png"),
-        ("", "--output is empty"),
+        ("", "--output=: must be a path"),
     ],
 )
 def test_an_impossible_output_is_refused_before_anything_is_loaded(

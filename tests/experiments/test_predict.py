@@ -35,7 +35,7 @@ def learned_run(real_digits: data.Dataset, tmp_path_factory: pytest.TempPathFact
     config = Config(
         "dropmax", "tiny", batch_size=50, num_epochs=60, learning_rate=5e-3, seeds=(0, 1)
     )
-    config = config.on(real_digits.name, data.fingerprint(real_digits))
+    config = config.with_data(real_digits.name, data.fingerprint(real_digits))
     summary = run.train(config, real_digits, folder)
     assert max(summary["test_error_percent"]) < 12
     assert max(summary["test_nll"]) < 0.5
@@ -195,7 +195,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "good, then missing": (["3.png", "none.png"], "none.png: No such file"),
     "unknown flag": (["3.png", "--nonsense"], "Unknown command line flag 'nonsense'"),
     "no run": (["--run=nowhere", "3.png"], "there is no run in nowhere"),
-    "empty run": (["--run=", "3.png"], "--run is empty"),
+    "empty run": (["--run=", "3.png"], "--run=: must be a path"),
 }
 
 

@@ -4,7 +4,6 @@ import csv
 import errno
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -198,8 +197,7 @@ def test_real_runs_are_skipped_when_done(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(table, "_NETWORK", SimpleNamespace(value="tiny"))
-    arguments = ("--models=softmax", "--num_epochs=1")
+    arguments = ("--models=softmax", "--num_epochs=1", "--network=tiny")
     assert run_table(capfd, mnist_folder, tmp_path, *arguments)[0] == 0
     checkpoints = tmp_path / "tiny" / "20" / "softmax" / "checkpoints"
     before = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*")}
@@ -212,12 +210,12 @@ def test_real_runs_are_skipped_when_done(
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--models=softmax,dropmx", "unknown method 'dropmx'"),
-        ("--train_per_class=100,0", "--train_per_class=0"),
-        ("--train_per_class=100,some", "--train_per_class=some"),
-        ("--models=", "--models is empty"),
-        ("--train_per_class=", "--train_per_class is empty"),
-        ("--savedir=", "--savedir is empty"),
+        ("--models=softmax,dropmx", "'dropmx': must be one of"),
+        ("--train_per_class=100,0", "'0': must be a whole number"),
+        ("--train_per_class=100,some", "'some': must be"),
+        ("--models=", "--models="),
+        ("--train_per_class=", "--train_per_class="),
+        ("--savedir=", "--savedir=: must be a path"),
         ("--num_seeds=0", "num_seeds"),
         ("--network=resnet", "network"),
     ],

@@ -61,8 +61,8 @@ def test_predictions_are_those_of_the_formula(
 ) -> None:
     """With heads that are computed without this module, and what is fitted, from the data."""
     found = trained.load(runs / model)
-    task, params, seeds = found.task, found.params, found.seeds
-    predict = evaluation.predictor(task.network, task.method.num_samples)
+    setup, params, seeds = found.setup, found.params, found.seeds
+    predict = evaluation.predictor(setup.network, setup.method.num_samples)
     heads = predict(devices.replicate(params), seeds, evaluation.on_devices(small_data.test))
     logits = np.asarray(heads.logits, float)
     expected = scipy.special.log_softmax(logits, -1)
@@ -71,10 +71,10 @@ def test_predictions_are_those_of_the_formula(
         masks = scipy.special.log_expit(np.asarray(heads.prior_logits, float))
         expected = scipy.special.log_softmax(logits + masks, -1)
     if model == "mc_dropout":
-        assert logits.shape[1] == task.method.num_samples
-        expected = scipy.special.logsumexp(expected, 1) - np.log(task.method.num_samples)
+        assert logits.shape[1] == setup.method.num_samples
+        expected = scipy.special.logsumexp(expected, 1) - np.log(setup.method.num_samples)
     if model == "temperature_scaling":
-        fitted = evaluation.fit(task, params, seeds, small_data.validation)
+        fitted = evaluation.fit(setup, params, seeds, small_data.validation)
         assert summary_of(runs / model)["fitted"] == np.asarray(fitted).tolist()
         assert np.abs(np.asarray(fitted) - 1).min() > 1e-3
         scaled = logits / np.asarray(fitted, float)[:, None, None]

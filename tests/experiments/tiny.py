@@ -1,4 +1,4 @@
-"""A network that compiles at once, and tasks that show what training does with its examples."""
+"""A network that compiles at once, and setups that show what training does with its examples."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from experiments.data.split import Split
 from experiments.networks.layers import DenseRelu, dropout
 from experiments.runtime import devices
 from experiments.train import training
-from experiments.train.training import Task, TrainState
+from experiments.train.training import Setup, TrainState
 
 
 class Tiny(nn.Module):
@@ -53,32 +53,29 @@ class CountingNetwork:
         return Heads(logits, numbers[:, None])
 
 
-def _counting_terms(key: Array, heads: Heads, number: Array) -> dict[str, Array]:
+def _counting_loss_and_terms(
+    key: Array, heads: Heads, number: Array
+) -> tuple[Array, dict[str, Array]]:
     # Its gradient adds one to the example's own parameter, with a batch's mean undone below.
     seen = -heads.logits[number]
     assert heads.prior_logits is not None
-    return {"seen": seen, "mismatches": jnp.where(heads.prior_logits[0] == number, 0.0, 1.0)}
+    mismatches = jnp.where(heads.prior_logits[0] == number, 0.0, 1.0)
+    return seen + mismatches, {"seen": seen, "mismatches": mismatches}
 
 
-def _counting_loss(key: Array, heads: Heads, number: Array) -> Array:
-    terms = _counting_terms(key, heads, number)
-    return terms["seen"] + terms["mismatches"]
-
-
-def counting_task(num_train: int, batch_size: int) -> Task:
-    """A task after whose training the parameters are how often each example was seen.
+def counting_setup(num_train: int, batch_size: int) -> Setup:
+    """A setup after whose training the parameters are how often each example was seen.
 
     The examples are those of `numbered`, whose labels are their numbers.
     """
     method = Method(
         heads=("logits", "prior_logits"),
-        loss=_counting_loss,
-        log_probs=lambda heads, fitted=None: heads.logits,
-        loss_terms=_counting_terms,
+        loss_and_terms=_counting_loss_and_terms,
+        predict=lambda heads: heads.logits,
     )
     network: Any = CountingNetwork(num_train)
     optimizer = optax.sgd(float(batch_size))
-    return Task(method, network, optimizer, FrozenDict(), batch_size, num_train)
+    return Setup(method, network, optimizer, FrozenDict(), batch_size, num_train)
 
 
 def numbered(num_train: int) -> Split:
@@ -89,14 +86,14 @@ def numbered(num_train: int) -> Split:
 
 
 class Steps:
-    """Trains a task for some steps at a time, from the start."""
+    """Trains a setup for some steps at a time, from the start."""
 
-    def __init__(self, task: Task, data: Split, seeds: Sequence[int] = (0,)) -> None:
-        self.task = task
+    def __init__(self, setup: Setup, data: Split, seeds: Sequence[int] = (0,)) -> None:
+        self.setup = setup
         self.seeds = jnp.asarray(seeds, jnp.int32)
         self.data = training.on_devices(data)
-        self.state = devices.replicate(training.initial_states(task, self.seeds))
-        self.run = training.pmapped_train_steps(task)
+        self.state = devices.replicate(training.initial_states(setup, self.seeds))
+        self.run = training.pmapped_train_steps(setup)
         self.step = 0
 
     def __call__(self, stop: int) -> TrainState:
@@ -108,11 +105,11 @@ class Steps:
 
     def epochs(self, count: int) -> list[TrainState]:
         """The states after each of the next epochs."""
-        return [self(self.step + self.task.steps_per_epoch) for _ in range(count)]
+        return [self(self.step + self.setup.steps_per_epoch) for _ in range(count)]
 
 
 def seen(state: TrainState, seed: int = 0) -> np.ndarray:
-    """How often each example was seen, by a state of a counting task."""
+    """How often each example was seen, by a state of a counting setup."""
     return np.asarray(state.params["times_seen"][seed]).round().astype(int)
 
 

@@ -7,7 +7,7 @@ from tests.experiments.tiny import Tiny
 
 if __name__ == "__main__":
     NETWORKS["tiny"] = Tiny
-    config.NETWORKS = tuple(NETWORKS)
+    config.NETWORKS[:] = NETWORKS
     # Only now, since its flags name the networks.
     from experiments import mnist
 

@@ -185,34 +185,34 @@ def test_logits_alone_are_no_heads(name: str) -> None:
 def test_hyperparameters_may_be_traced(name: str) -> None:
     method = METHODS[name]
     heads = heads_for(method, HEADS)
-    for setting, default in method.hyperparameters.items():
+    for hyperparameter, default in method.hyperparameters.items():
 
-        def loss(value: jax.Array, setting: str = setting) -> jax.Array:
-            return method.loss(KEY, heads, LABELS, **{setting: value})
+        def loss(value: jax.Array, hyperparameter: str = hyperparameter) -> jax.Array:
+            return method.loss(KEY, heads, LABELS, **{hyperparameter: value})
 
-        expected = method.loss(KEY, heads, LABELS, **{setting: default})
+        expected = method.loss(KEY, heads, LABELS, **{hyperparameter: default})
         np.testing.assert_allclose(
             jax.jit(loss)(jnp.asarray(default)), expected, rtol=1e-4, atol=1e-5
         )
 
 
 @every_method
-def test_settings_hold_the_default(name: str) -> None:
-    for setting, values in METHODS[name].settings.items():
-        assert METHODS[name].hyperparameters[setting] in values
+def test_the_values_to_try_hold_the_default(name: str) -> None:
+    for hyperparameter, values in METHODS[name].search_space.items():
+        assert METHODS[name].hyperparameters[hyperparameter] in values
 
 
 @pytest.mark.parametrize("name", ["class_dropout", "sampled_softmax", "random_dropmax_logit"])
 def test_fractions_are_those_of_the_paper_and_nothing_else_is_taken(name: str) -> None:
     method = METHODS[name]
     heads = heads_for(method, HEADS)
-    for setting, values in method.settings.items():
+    for hyperparameter, values in method.search_space.items():
         assert values == (0.2, 0.4, 0.6)
         for wrong in (0.0, -0.1, 1.1, np.nan, np.array(2.0)):
-            with pytest.raises(ValueError, match=f"{setting} must be above 0 and at most 1"):
-                method.loss(KEY, heads, LABELS, **{setting: wrong})
+            with pytest.raises(ValueError, match=f"{hyperparameter} must be above 0 and at most 1"):
+                method.loss(KEY, heads, LABELS, **{hyperparameter: wrong})
         for wrong_type in (True, "half", None):
-            with pytest.raises(TypeError, match=f"{setting} must be a number"):
-                method.loss(KEY, heads, LABELS, **{setting: wrong_type})
-        with pytest.raises(ValueError, match=f"{setting} must be a scalar"):
-            method.loss(KEY, heads, LABELS, **{setting: jnp.ones(2)})
+            with pytest.raises(TypeError, match=f"{hyperparameter} must be a number"):
+                method.loss(KEY, heads, LABELS, **{hyperparameter: wrong_type})
+        with pytest.raises(ValueError, match=f"{hyperparameter} must be a scalar"):
+            method.loss(KEY, heads, LABELS, **{hyperparameter: jnp.ones(2)})

@@ -46,7 +46,7 @@ def config(small_config: MakeConfig) -> Config:
 
 def noting_settings(config: Config) -> Config:
     """The configuration with JAX's settings of now."""
-    return dataclasses.replace(config, jax_settings=jax_settings.deciding())
+    return dataclasses.replace(config, jax_settings=jax_settings.current())
 
 
 def _predicted(folder: Path, enable_x64: bool, images: np.ndarray) -> np.ndarray:
@@ -151,7 +151,7 @@ class TestSettingsOfJax:
             whole = noting_settings(config)
             run.train(whole, small_data, tmp_path / "whole")
         assert read_config(tmp_path / "whole" / "config.json") == whole
-        assert whole.jax_settings == {**jax_settings.DECIDING, name: value}
+        assert whole.jax_settings == {**jax_settings.DEFAULTS, name: value}
         tested = run.test(whole, small_data, tmp_path / "whole")
         # Trained again, by the settings that it notes.
         run.train(whole, small_data, tmp_path / "again")
@@ -199,11 +199,11 @@ class TestSettingsOfJax:
             pass
 
     def test_come_back(self) -> None:
-        before = {name: getattr(jax.config, f"jax_{name}") for name in jax_settings.DECIDING}
+        before = {name: getattr(jax.config, f"jax_{name}") for name in jax_settings.DEFAULTS}
         with pytest.raises(KeyError), jax_settings.applied({"enable_x64": True}):
-            assert jax_settings.deciding()["enable_x64"]
+            assert jax_settings.current()["enable_x64"]
             raise KeyError
-        assert jax_settings.deciding() == before
+        assert jax_settings.current() == before
 
     def test_that_look_for_nan_change_nothing(
         self, config: Config, small_data: Dataset, tmp_path: Path

@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,36 +12,42 @@ from experiments.data.split import Split
 from experiments.runtime import devices
 from experiments.train import evaluation, training
 from experiments.train.config import Config
-from experiments.train.training import Task
+from experiments.train.training import Setup
 from tests.experiments import tiny
 
 SEEDS = jnp.array([0, 1], jnp.int32)
 
 
-def task_of(model: str = "dropmax", method: Method | None = None) -> Task:
-    task = training.make_task(Config(model, network="tiny", batch_size=8), 200)
-    parts = (task.network, task.optimizer, task.settings, task.batch_size, task.num_train)
-    return task if method is None else Task(method, *parts)
+def setup_of(model: str = "dropmax", method: Method | None = None) -> Setup:
+    setup = training.make_setup(Config(model, network="tiny", batch_size=8), 200)
+    parts = (
+        setup.network,
+        setup.optimizer,
+        setup.hyperparameters,
+        setup.batch_size,
+        setup.num_train,
+    )
+    return setup if method is None else Setup(method, *parts)
 
 
-def params_of(task: Task) -> Any:
+def params_of(setup: Setup) -> Any:
     """Initial parameters of two seeds."""
-    return jax.tree.map(np.asarray, training.initial_states(task, SEEDS).params)
+    return jax.tree.map(np.asarray, training.initial_states(setup, SEEDS).params)
 
 
-def plain_heads(task: Task, params: Any, images: np.ndarray) -> Heads:
+def plain_heads(setup: Setup, params: Any, images: np.ndarray) -> Heads:
     """The network applied to all images at once, seed by seed."""
     pixels = jnp.asarray(images, jnp.float32)[..., None] / 255
     of_seeds = [
-        task.network.apply(jax.tree.map(lambda leaf, seed=seed: leaf[seed], params), pixels)
+        setup.network.apply(jax.tree.map(lambda leaf, seed=seed: leaf[seed], params), pixels)
         for seed in range(len(SEEDS))
     ]
     heads: Heads = jax.tree.map(lambda *heads: np.stack(heads), *of_seeds)
     return heads
 
 
-def predicted(task: Task, params: Any, images: Split, num_samples: int = 0) -> Heads:
-    predict = evaluation.predictor(task.network, num_samples)
+def predicted(setup: Setup, params: Any, images: Split, num_samples: int = 0) -> Heads:
+    predict = evaluation.predictor(setup.network, num_samples)
     return predict(devices.replicate(params), SEEDS, evaluation.on_devices(images))
 
 
@@ -51,10 +58,10 @@ def some(split: Split, count: int) -> Split:
 class TestPredictor:
     @pytest.mark.parametrize("count", [1, 199, 1000])
     def test_gives_what_the_network_gives(self, small_data: Dataset, count: int) -> None:
-        task = task_of()
-        params, images = params_of(task), some(small_data.validation, count)
-        heads = predicted(task, params, images)
-        wanted = plain_heads(task, params, images.images)
+        setup = setup_of()
+        params, images = params_of(setup), some(small_data.validation, count)
+        heads = predicted(setup, params, images)
+        wanted = plain_heads(setup, params, images.images)
         assert [head.shape for head in jax.tree.leaves(heads)] == [(2, count, 10)] * 3
         assert tiny.largest_difference(heads, wanted) < 1e-5
 
@@ -62,51 +69,51 @@ class TestPredictor:
         self, small_data: Dataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """In parts of 64 the same as in one, whatever fills up the last."""
-        task = task_of()
-        params = params_of(task)
-        whole = predicted(task, params, small_data.test)
+        setup = setup_of()
+        params = params_of(setup)
+        whole = predicted(setup, params, small_data.test)
         monkeypatch.setattr(evaluation, "_PART", 64)
         monkeypatch.setattr(evaluation, "_BATCHES", 4)
         images = evaluation.on_devices(small_data.test)
         assert [part.shape for part in images.parts] == [(1, 4, 16, 28, 28)] * 4
-        parts = predicted(task, params, small_data.test)
+        parts = predicted(setup, params, small_data.test)
         assert tiny.largest_difference(parts, whole) < 1e-6
 
     def test_samples_do_not_depend_on_parts(
         self, small_data: Dataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The noise of dropout belongs to an image, not to its place in a part."""
-        task = task_of("mc_dropout")
-        params = params_of(task)
-        whole = predicted(task, params, small_data.test, 3).logits
+        setup = setup_of("mc_dropout")
+        params = params_of(setup)
+        whole = predicted(setup, params, small_data.test, 3).logits
         assert whole.shape == (2, 3, 200, 10)
         monkeypatch.setattr(evaluation, "_PART", 64)
         monkeypatch.setattr(evaluation, "_BATCHES", 4)
-        # Another number, since compiled programs are kept for a task and a number of samples.
-        other = task_of("mc_dropout")
+        # Another number, since compiled programs are kept for a setup and a number of samples.
+        other = setup_of("mc_dropout")
         np.testing.assert_allclose(
             predicted(other, params, small_data.test, 3).logits, whole, atol=1e-6
         )
 
     def test_samples_differ_by_sample_seed_and_image(self, small_data: Dataset) -> None:
-        task = task_of("mc_dropout")
-        one_seed = jax.tree.map(lambda leaf: leaf[:1], params_of(task))
+        setup = setup_of("mc_dropout")
+        one_seed = jax.tree.map(lambda leaf: leaf[:1], params_of(setup))
         params = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), one_seed)
         equal = Split(np.repeat(small_data.test.images[:1], 5, 0), np.zeros(5, np.int32))
-        logits = np.asarray(predicted(task, params, equal, 4).logits)
+        logits = np.asarray(predicted(setup, params, equal, 4).logits)
         assert len(np.unique(logits[..., 0])) > 30
         # Without dropout there is nothing to differ.
-        assert len(np.unique(np.asarray(predicted(task, params, equal).logits)[..., 0])) == 1
+        assert len(np.unique(np.asarray(predicted(setup, params, equal).logits)[..., 0])) == 1
 
     def test_mean_of_samples_nears_the_prediction_without_dropout(
         self, small_data: Dataset
     ) -> None:
         """Dropout keeps the features' mean, and the heads are linear in them."""
-        task = task_of("mc_dropout")
-        params, images = params_of(task), some(small_data.test, 20)
-        samples = np.asarray(predicted(task, params, images, 400).logits)
+        setup = setup_of("mc_dropout")
+        params, images = params_of(setup), some(small_data.test, 20)
+        samples = np.asarray(predicted(setup, params, images, 400).logits)
         error = samples.std(1) / np.sqrt(400)
-        difference = np.abs(samples.mean(1) - plain_heads(task, params, images.images).logits)
+        difference = np.abs(samples.mean(1) - plain_heads(setup, params, images.images).logits)
         assert np.all(difference < 6 * error + 1e-6)
         assert np.all(error > 0)
 
@@ -130,19 +137,19 @@ class TestEvaluate:
         "model", [name for name, method in METHODS.items() if not method.num_samples]
     )
     def test_figures_are_those_of_the_plain_network(self, model: str, small_data: Dataset) -> None:
-        task = task_of(model)
-        params = params_of(task)
-        found, _ = evaluation.evaluate(task, params, SEEDS, small_data.validation, small_data.test)
-        heads = plain_heads(task, params, small_data.test.images)
-        validation = plain_heads(task, params, small_data.validation.images)
+        setup = setup_of(model)
+        params = params_of(setup)
+        found, _ = evaluation.evaluate(setup, params, SEEDS, small_data.validation, small_data.test)
+        heads = plain_heads(setup, params, small_data.test.images)
+        validation = plain_heads(setup, params, small_data.validation.images)
         log_probs = []
         for seed in range(2):
             fitted = None
-            if task.method.fit is not None:
-                fitted = task.method.fit(
+            if setup.method.fit is not None:
+                fitted = setup.method.fit(
                     of_seed(validation, seed), jnp.asarray(small_data.validation.labels)
                 )
-            log_probs.append(task.method.log_probs(of_seed(heads, seed), fitted))
+            log_probs.append(setup.method.log_probs(of_seed(heads, seed), fitted))
         np.testing.assert_allclose(
             np.array(found), figures_of(log_probs, small_data.test.labels), rtol=1e-4, atol=1e-4
         )
@@ -159,13 +166,12 @@ class TestEvaluate:
             shifted = fitted["logits"] * (1 + fitted["label"])
             return jax.nn.log_softmax(jnp.broadcast_to(shifted, heads.logits.shape))
 
-        softmax = METHODS["softmax"]
-        method = Method(heads=("logits",), loss=softmax.loss, log_probs=log_probs, fit=fit)
-        task = task_of("softmax", method)
-        params = params_of(task)
+        method = dataclasses.replace(METHODS["softmax"], predict=log_probs, fit=fit)
+        setup = setup_of("softmax", method)
+        params = params_of(setup)
         labelled_3 = Split(small_data.validation.images, np.full(1000, 3, np.int32))
-        found, _ = evaluation.evaluate(task, params, SEEDS, labelled_3, small_data.test)
-        means = plain_heads(task, params, labelled_3.images).logits.mean(1)
+        found, _ = evaluation.evaluate(setup, params, SEEDS, labelled_3, small_data.test)
+        means = plain_heads(setup, params, labelled_3.images).logits.mean(1)
         wanted = [jnp.tile(jax.nn.log_softmax(4 * mean), (200, 1)) for mean in means]
         np.testing.assert_allclose(
             np.array(found), figures_of(wanted, small_data.test.labels), rtol=1e-4, atol=1e-4
@@ -173,18 +179,11 @@ class TestEvaluate:
         assert found.nll[0] != found.nll[1]
 
     def test_samples_are_averaged_as_probabilities(self, small_data: Dataset) -> None:
-        softmax = METHODS["softmax"]
-        method = Method(
-            heads=("logits",),
-            loss=softmax.loss,
-            log_probs=softmax.log_probs,
-            dropout_rate=0.5,
-            num_samples=3,
-        )
-        task = task_of("mc_dropout", method)
-        params = jax.tree.map(lambda leaf: 5 * leaf, params_of(task))
-        found, _ = evaluation.evaluate(task, params, SEEDS, small_data.validation, small_data.test)
-        logits = np.asarray(predicted(task, params, small_data.test, 3).logits, np.float64)
+        method = dataclasses.replace(METHODS["softmax"], dropout_rate=0.5, num_samples=3)
+        setup = setup_of("mc_dropout", method)
+        params = jax.tree.map(lambda leaf: 5 * leaf, params_of(setup))
+        found, _ = evaluation.evaluate(setup, params, SEEDS, small_data.validation, small_data.test)
+        logits = np.asarray(predicted(setup, params, small_data.test, 3).logits, np.float64)
         probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         wanted = figures_of(jnp.log(probs.mean(1)), small_data.test.labels)
         np.testing.assert_allclose(np.array(found), wanted, rtol=1e-4, atol=1e-4)

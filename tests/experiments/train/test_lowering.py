@@ -14,7 +14,7 @@ from dropmax_jax import Heads
 from experiments.runtime.devices import AXIS
 from experiments.train import evaluation, training
 from experiments.train.config import Config
-from experiments.train.training import Task
+from experiments.train.training import Setup
 
 SEEDS = (0, 1)
 # Divided by 2 devices, and not by 8.
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.parametrize("platform", ["cuda", "tpu"])
 CUSTOM_CALLS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "cu_threefry2x32_ffi"}
 
 
-def task_of(model: str = "dropmax", network: str = "lenet") -> Task:
-    return training.make_task(Config(model, network=network, batch_size=BATCH_SIZE), NUM_TRAIN)
+def setup_of(model: str = "dropmax", network: str = "lenet") -> Setup:
+    return training.make_setup(Config(model, network=network, batch_size=BATCH_SIZE), NUM_TRAIN)
 
 
 def array(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
@@ -74,12 +74,12 @@ def sharded(
     )
 
 
-def train_module(task: Task, platform: str, devices: int) -> str:
+def train_module(setup: Setup, platform: str, devices: int) -> str:
     """A call of any number of steps of an epoch, as `pmapped_train_steps` compiles it."""
-    state = on_each(devices, training.abstract_states(task, SEEDS))
+    state = on_each(devices, training.abstract_states(setup, SEEDS))
     rows = -(-NUM_TRAIN // devices)
     images, labels = array(devices, rows, 28, 28, dtype=jnp.uint8), array(devices, rows)
-    steps = training.seeds_train_steps(task, platform)
+    steps = training.seeds_train_steps(setup, platform)
     return module_of(
         sharded(steps, devices, (0, None, None, None, 0, 0)),
         platform,
@@ -88,11 +88,11 @@ def train_module(task: Task, platform: str, devices: int) -> str:
     )
 
 
-def predict_module(task: Task, platform: str, devices: int, num_samples: int = 0) -> str:
-    params = on_each(devices, training.abstract_states(task, SEEDS).params)
+def predict_module(setup: Setup, platform: str, devices: int, num_samples: int = 0) -> str:
+    params = on_each(devices, training.abstract_states(setup, SEEDS).params)
     images = array(devices, 10, 8, 28, 28, dtype=jnp.uint8)
     return module_of(
-        sharded(evaluation.seeds_predict(task.network, num_samples), devices, (0, None, None, 0)),
+        sharded(evaluation.seeds_predict(setup.network, num_samples), devices, (0, None, None, 0)),
         platform,
         *(params, array(len(SEEDS)), array(), images),
     )
@@ -112,8 +112,8 @@ def count_convolutions(module: str) -> int:
 @DEVICES_EACH
 @pytest.mark.parametrize("network", ["lenet", "cnn"])
 def test_training(platform: str, devices: int, network: str) -> None:
-    task = task_of(network=network)
-    module = train_module(task, platform, devices)
+    setup = setup_of(network=network)
+    module = train_module(setup, platform, devices)
     check_stays_on_device(module)
     # Two forwards, their weights' gradients, and the gradient of the second one's input; that of
     # the first one's input may stand there too, but nothing uses it.
@@ -123,13 +123,13 @@ def test_training(platform: str, devices: int, network: str) -> None:
     assert "stablehlo.while" in module
     (signature,) = re.findall(r"func.func public @main\((.*)\) ->", module)
     donated = re.findall(r"tf.aliasing_output|jax.buffer_donor", signature)
-    assert len(donated) == len(jax.tree.leaves(training.abstract_states(task, SEEDS)))
+    assert len(donated) == len(jax.tree.leaves(training.abstract_states(setup, SEEDS)))
 
 
 @DEVICES_EACH
 @pytest.mark.parametrize(("model", "num_samples"), [("dropmax", 0), ("mc_dropout", 2)])
 def test_prediction(platform: str, devices: int, model: str, num_samples: int) -> None:
-    module = predict_module(task_of(model), platform, devices, num_samples)
+    module = predict_module(setup_of(model), platform, devices, num_samples)
     check_stays_on_device(module)
     assert count_convolutions(module) == 2
     assert devices == 1 or "stablehlo.all_gather" in module
@@ -137,13 +137,13 @@ def test_prediction(platform: str, devices: int, model: str, num_samples: int) -
 
 @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
 def test_evaluation(platform: str, model: str) -> None:
-    task, num_images = task_of(model), 100
-    samples = (task.method.num_samples,) if task.method.num_samples else ()
+    setup, num_images = setup_of(model), 100
+    samples = (setup.method.num_samples,) if setup.method.num_samples else ()
     shape = (len(SEEDS), *samples, num_images, 10)
-    like: Any = {name: array(*shape, dtype=jnp.float32) for name in task.method.heads}
+    like: Any = {name: array(*shape, dtype=jnp.float32) for name in setup.method.heads}
     heads = Heads(**like)
 
     def evaluate(heads: Heads, labels: jax.Array) -> Any:
-        return evaluation.measure(evaluation.log_probs(task.method, heads), labels)
+        return evaluation.measure(evaluation.log_probs(setup.method, heads), labels)
 
     check_stays_on_device(module_of(evaluate, platform, heads, array(num_images)))

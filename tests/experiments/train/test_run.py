@@ -104,7 +104,8 @@ class TestFiles:
         self, folder: Path, dropmax_run: Path, dropmax_config: Config
     ) -> None:
         content = json.loads((folder / "config.json").read_text())
-        assert set(content) == {field.name for field in dataclasses.fields(Config)}
+        names = {field.name for field in dataclasses.fields(Config)}
+        assert set(content) == names - {"hyperparameters"} | {"settings"}
         assert read_config(dropmax_run / "config.json") == dropmax_config
 
     def test_metrics_have_a_line_an_epoch(self, folder: Path) -> None:
@@ -130,10 +131,10 @@ class TestFiles:
             errors = np.array(entry["train_error_percent"]) * 2
             np.testing.assert_allclose(errors, errors.round(), atol=1e-3)
         assert np.all(np.array(entries[0]["train_error_percent"]) > 20)
-        task = training.make_task(config, 200)
+        setup = training.make_setup(config, 200)
         validation = small_data.validation
         figures, _ = evaluation.evaluate(
-            task,
+            setup,
             newest(folder, config, small_data).state.params,
             np.asarray(config.seeds, np.int32),
             validation,
@@ -350,9 +351,9 @@ class TestInterrupted:
     ) -> None:
         compiling = training.pmapped_train_steps
 
-        def interrupted(task: training.Task) -> Any:
+        def interrupted(setup: training.Setup) -> Any:
             os.kill(os.getpid(), signal.SIGINT)
-            return compiling(task)
+            return compiling(setup)
 
         monkeypatch.setattr(training, "pmapped_train_steps", interrupted)
         with pytest.raises(Stopped) as caught:
@@ -611,8 +612,8 @@ class TestLossNotFinite:
         assert step > 0
         assert (found[2], int(found[3])) == ("seed_keys(0).noise", step)
         # By itself: the state before that step, its images, and the key.
-        task = training.make_task(config, 200)
-        state = jax.tree.map(lambda leaf: leaf[0], Steps(task, small_data.train)(step))
+        setup = training.make_setup(config, 200)
+        state = jax.tree.map(lambda leaf: leaf[0], Steps(setup, small_data.train)(step))
         assert state.first_bad_step == training.NO_STEP
         keys = training.seed_keys(0)
         order = jax.random.permutation(jax.random.fold_in(keys.shuffle, 0), 200)
@@ -621,7 +622,7 @@ class TestLossNotFinite:
 
         def one_device(images: jax.Array, labels: jax.Array) -> training.TrainState:
             key = jax.random.fold_in(keys.noise, step)
-            return training.train_step(task, state, key, jnp.int32(step), images, labels)
+            return training.train_step(setup, state, key, jnp.int32(step), images, labels)
 
         on_devices = jax.jit(jax.vmap(one_device, axis_name=devices.AXIS))
         after = on_devices(images[None], labels[None])
@@ -638,8 +639,8 @@ class TestLossNotFinite:
         config = read_config(finished_run / "config.json")
         initial = training.initial_states
 
-        def second_is_bad(task: training.Task, seeds: jax.Array) -> training.TrainState:
-            state = initial(task, seeds)
+        def second_is_bad(setup: training.Setup, seeds: jax.Array) -> training.TrainState:
+            state = initial(setup, seeds)
             params = jax.tree.map(lambda leaf: leaf.at[1].set(np.nan), state.params)
             return state._replace(params=params)
 

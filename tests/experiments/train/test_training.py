@@ -29,15 +29,15 @@ class TestExamples:
     """With parameters that count how often each example was seen."""
 
     def test_each_is_seen_once_an_epoch_with_its_own_label(self) -> None:
-        states = Steps(tiny.counting_task(300, 20), tiny.numbered(300)).epochs(3)
+        states = Steps(tiny.counting_setup(300, 20), tiny.numbered(300)).epochs(3)
         for epoch, state in enumerate(states, 1):
             assert seen(state).tolist() == [epoch] * 300
             assert state.totals["mismatches"] == 0
 
     def test_those_that_fill_no_batch_wait_for_another_epoch(self) -> None:
-        task = tiny.counting_task(23, 5)
-        assert task.steps_per_epoch == 4
-        states = Steps(task, tiny.numbered(23)).epochs(6)
+        setup = tiny.counting_setup(23, 5)
+        assert setup.steps_per_epoch == 4
+        states = Steps(setup, tiny.numbered(23)).epochs(6)
         counts = np.diff([np.zeros(23, int), *map(seen, states)], axis=0)
         assert set(counts.ravel()) == {0, 1}
         assert counts.sum(1).tolist() == [20] * 6
@@ -47,7 +47,7 @@ class TestExamples:
     def test_are_reshuffled_every_epoch_and_for_every_seed(self) -> None:
         batches: list[tuple[int, ...]] = []
         for seed in (0, 1):
-            steps = Steps(tiny.counting_task(40, 10), tiny.numbered(40), seeds=(0, 1))
+            steps = Steps(tiny.counting_setup(40, 10), tiny.numbered(40), seeds=(0, 1))
             before = np.zeros(40, int)
             for step in range(1, 9):
                 now = seen(steps(step), seed)
@@ -59,10 +59,10 @@ class TestExamples:
         assert not {tuple(range(first, first + 10)) for first in (0, 10, 20, 30)} & set(batches)
 
     def test_do_not_depend_on_where_calls_begin_and_end(self) -> None:
-        task, images = tiny.counting_task(40, 4), tiny.numbered(40)
+        setup, images = tiny.counting_setup(40, 4), tiny.numbered(40)
         for stops in ([10, 20], [1, 2, 5, 9, 10, 13, 20]):
-            steps = Steps(task, images)
-            halfway = Steps(task, images)
+            steps = Steps(setup, images)
+            halfway = Steps(setup, images)
             for stop in stops:
                 state = steps(stop)
             halfway(10)
@@ -120,9 +120,9 @@ class TestSeeds:
     @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
     def test_alone_and_among_several_give_the_same(self, model: str, small_data: Dataset) -> None:
         config = Config(model, network="tiny", batch_size=8, num_epochs=2)
-        task = training.make_task(config, 200)
-        together = Steps(task, small_data.train, (3, 5, 9)).epochs(2)[-1]
-        alone = Steps(task, small_data.train, (5,)).epochs(2)[-1]
+        setup = training.make_setup(config, 200)
+        together = Steps(setup, small_data.train, (3, 5, 9)).epochs(2)[-1]
+        alone = Steps(setup, small_data.train, (5,)).epochs(2)[-1]
         middle = jax.tree.map(lambda leaf: leaf[1:2], together)
         assert largest_difference(middle.params, alone.params) < 1e-5
         assert largest_difference(middle.totals, alone.totals) < 1e-5
@@ -135,15 +135,15 @@ class TestSeeds:
     def test_give_the_same_where_another_generator_is_the_default(
         self, small_data: Dataset
     ) -> None:
-        task = training.make_task(Config("dropmax", network="tiny"), 200)
-        expected = Steps(task, small_data.train, (0,)).epochs(1)[-1]
+        setup = training.make_setup(Config("dropmax", network="tiny"), 200)
+        expected = Steps(setup, small_data.train, (0,)).epochs(1)[-1]
         with jax.default_prng_impl("rbg"):
-            found = Steps(task, small_data.train, (0,)).epochs(1)[-1]
+            found = Steps(setup, small_data.train, (0,)).epochs(1)[-1]
         assert largest_difference(found.params, expected.params) == 0
 
     def test_give_other_initial_parameters(self) -> None:
-        task = training.make_task(Config("dropmax", network="tiny"), 200)
-        params = training.initial_states(task, jnp.array([0, 1])).params
+        setup = training.make_setup(Config("dropmax", network="tiny"), 200)
+        params = training.initial_states(setup, jnp.array([0, 1])).params
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             is_bias = "bias" in jax.tree_util.keystr(path)
             assert bool(np.array_equal(leaf[0], leaf[1])) == is_bias
@@ -163,7 +163,7 @@ class TestNoise:
         """Of equal images, with a rate of nearly nothing, the losses still differ."""
         equal = Split(np.full((8, 28, 28), 200, np.uint8), np.zeros(8, np.int32))
         config = Config(model, network="tiny", batch_size=4, num_epochs=3, learning_rate=1e-30)
-        steps = Steps(training.make_task(config, 8), equal)
+        steps = Steps(training.make_setup(config, 8), equal)
         losses: list[float] = []
         for step in range(1, 7):
             total = float(steps(step).totals["cross_entropy"][0])
@@ -193,8 +193,8 @@ def numpy_adam(
 class TestOptimizer:
     def test_is_adam_with_decay_in_the_gradient(self) -> None:
         """Six steps, over the three rates, of gradients as small as the decay, on the network."""
-        task = training.make_task(Config("dropmax", network="tiny"), 100)
-        start = training.initial_state(task, jnp.int32(0)).params
+        setup = training.make_setup(Config("dropmax", network="tiny"), 100)
+        start = training.initial_state(setup, jnp.int32(0)).params
         optimizer = training.make_optimizer(1e-2, 6)
         rng = np.random.default_rng(0)
         # Biases start at zero, where decay would not show.
@@ -215,14 +215,14 @@ class TestOptimizer:
     def test_step_of_training_is_that_of_the_mean_loss(self, small_data: Dataset) -> None:
         """One whole batch, so that its order does not matter to a softmax's mean loss."""
         config = Config("softmax", network="tiny", batch_size=200, num_epochs=3)
-        task = training.make_task(config, 200)
-        steps = Steps(task, small_data.train)
+        setup = training.make_setup(config, 200)
+        steps = Steps(setup, small_data.train)
         before = devices.unreplicate(steps.state).params
         params = jax.tree.map(lambda leaf: leaf[0], before)
 
         def mean_loss(params: Any) -> jax.Array:
             pixels = jnp.asarray(small_data.train.images, jnp.float32)[..., None] / 255
-            log_probs = jax.nn.log_softmax(task.network.apply(params, pixels).logits)  # type: ignore[union-attr]
+            log_probs = jax.nn.log_softmax(setup.network.apply(params, pixels).logits)  # type: ignore[union-attr]
             return -jnp.mean(log_probs[jnp.arange(200), small_data.train.labels])
 
         loss, gradient = jax.value_and_grad(mean_loss)(params)
@@ -248,8 +248,8 @@ class TestOptimizer:
 
     @pytest.mark.parametrize("network", ["lenet", "cnn"])
     def test_decays_all_but_the_mask_heads(self, network: str) -> None:
-        task = training.make_task(Config("dropmax", network=network), 200)
-        params = jax.eval_shape(lambda: training.initial_state(task, jnp.int32(0)).params)
+        setup = training.make_setup(Config("dropmax", network=network), 200)
+        params = jax.eval_shape(lambda: training.initial_state(setup, jnp.int32(0)).params)
         decayed = {
             name for name, is_decayed in by_name(training.is_decayed(params)).items() if is_decayed
         }
@@ -287,7 +287,7 @@ class TestNetworks:
         """A few steps on a few images lower the loss, and change every parameter."""
         images = some(small_data.train, 16)
         config = Config("dropmax", network=network, batch_size=8, num_epochs=12)
-        steps = Steps(training.make_task(config, 16), images)
+        steps = Steps(training.make_setup(config, 16), images)
         before = devices.unreplicate(steps.state).params
         states = steps.epochs(4)
         losses = [float(state.totals["loss"][0]) for state in states]
@@ -305,7 +305,7 @@ class TestNetworks:
             config = Config(
                 "dropmax", network="tiny", batch_size=8, num_epochs=2, precision=precision
             )
-            return Steps(training.make_task(config, 200), small_data.train).epochs(2)[-1]
+            return Steps(training.make_setup(config, 200), small_data.train).epochs(2)[-1]
 
         full, half = after_two_epochs("float32"), after_two_epochs("bfloat16")
         assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {np.dtype(np.float32)}
@@ -345,7 +345,7 @@ class TestEveryMethod:
         config = Config(
             model, network="tiny", batch_size=8, num_epochs=6, learning_rate=1e-2, seeds=(0, 1)
         )
-        config = config.on(small_data.name, data.fingerprint(small_data))
+        config = config.with_data(small_data.name, data.fingerprint(small_data))
         summary = run.train(config, small_data, tmp_path, save_every=2)
         lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
         # JSON knows no NaN.
@@ -372,19 +372,19 @@ class TestEveryMethod:
 
     @pytest.mark.parametrize("model", sorted(METHODS))
     def test_terms_are_told_by_name(self, model: str) -> None:
-        task = training.make_task(Config(model, network="tiny"), 200)
-        totals = training.abstract_states(task, (0, 1)).totals
+        setup = training.make_setup(Config(model, network="tiny"), 200)
+        totals = training.abstract_states(setup, (0, 1)).totals
         heads = Heads(**{name: jnp.zeros(10) for name in METHODS[model].heads})
         terms = METHODS[model].terms(jax.random.key(0), heads, jnp.int32(3))
         assert set(totals) == {"loss", "errors", *terms}
         assert {leaf.shape for leaf in totals.values()} == {(2,)}
 
 
-def test_settings_reach_the_loss(small_data: Dataset) -> None:
+def test_hyperparameters_reach_the_loss(small_data: Dataset) -> None:
     losses = []
-    for settings in ({}, {"temperature": 0.1}, {"temperature": 5.0}):
-        config = Config("dropmax", network="tiny", batch_size=8, settings=settings)
-        steps = Steps(training.make_task(config, 200), small_data.train)
+    for chosen in ({}, {"temperature": 0.1}, {"temperature": 5.0}):
+        config = Config("dropmax", network="tiny", batch_size=8, hyperparameters=chosen)
+        steps = Steps(training.make_setup(config, 200), small_data.train)
         losses.append(float(steps(5).totals["cross_entropy"][0]))
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
@@ -400,22 +400,22 @@ def test_fewer_steps_than_three_are_enough(
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == num_epochs
 
 
-def test_equal_tasks_share_compiled_programs() -> None:
-    config = Config("dropmax", network="tiny", settings={"temperature": 0.2})
-    task = training.make_task(config, 200)
-    assert training.make_task(config, 200) == task
-    assert hash(training.make_task(config, 200)) == hash(task)
-    assert training.pmapped_train_steps(task) is training.pmapped_train_steps(
-        training.make_task(config, 200)
+def test_equal_setups_share_compiled_programs() -> None:
+    config = Config("dropmax", network="tiny", hyperparameters={"temperature": 0.2})
+    setup = training.make_setup(config, 200)
+    assert training.make_setup(config, 200) == setup
+    assert hash(training.make_setup(config, 200)) == hash(setup)
+    assert training.pmapped_train_steps(setup) is training.pmapped_train_steps(
+        training.make_setup(config, 200)
     )
     for change in (
         {"model": "dropmax_prior"},
         {"network": "cnn"},
         {"precision": "bfloat16"},
-        {"settings": {"temperature": 0.3}},
+        {"hyperparameters": {"temperature": 0.3}},
         {"batch_size": 50},
         {"num_epochs": 3},
         {"learning_rate": 0.1},
     ):
-        assert training.make_task(dataclasses.replace(config, **change), 200) != task
-    assert training.make_task(config, 300) != task
+        assert training.make_setup(dataclasses.replace(config, **change), 200) != setup
+    assert training.make_setup(config, 300) != setup

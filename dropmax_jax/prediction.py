@@ -1,0 +1,85 @@
+"""DropMax's predictions: under the mean of the mask, or under masks drawn from the prior.
+
+`dropmax_jax.dropmax` says what arguments, results and errors its functions and these share.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from dropmax_jax import _checks
+from dropmax_jax.concrete import log_sigmoid, sample_log_mask
+from dropmax_jax.dropmax import dropmax_logits
+from dropmax_jax.heads import Heads, head_arrays
+
+
+def dropmax_log_probs(heads: Heads, epsilon: float = 1e-20) -> jax.Array:
+    r"""Log-probabilities of the classes at test time, from the mean ρ of the mask.
+
+    .. math::
+        \log p(y=k \mid x) \approx \log\operatorname{softmax}_k(o + \log(\rho + \epsilon))
+
+    Args:
+        heads: With `logits` and `prior_logits`.
+        epsilon: Added to the mean mask.
+
+    Returns:
+        Log-probabilities `[..., K]`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax import Heads, dropmax_log_probs
+        >>> heads = Heads(jnp.zeros(2), jnp.array([20.0, -20.0]))  # ρ is almost 1, and 0
+        >>> print(jnp.exp(dropmax_log_probs(heads)).round(3))
+        [1. 0.]
+
+    References:
+        Lee et al. 2018, section 4 (the prediction at test time).
+    """
+    logits, prior = head_arrays(heads, "logits", "prior_logits")
+    return jax.nn.log_softmax(dropmax_logits(logits, log_sigmoid(prior), epsilon))
+
+
+def sample_dropmax_log_probs(
+    key: jax.Array,
+    heads: Heads,
+    num_samples: int,
+    *,
+    temperature: ArrayLike = 0.1,
+    epsilon: float = 1e-20,
+) -> jax.Array:
+    r"""Log-probabilities of the classes under masks drawn from the prior.
+
+    `dropmax_jax.metrics.mean_log_probs` of them estimates :math:`p(y \mid x) =
+    \mathbb{E}_{p(z|x)}[p(y \mid x, z)]`, and `dropmax_jax.metrics.mutual_information` measures
+    how much they disagree. To predict, use `dropmax_log_probs`: as a mask may drop any class, the
+    mean over masks tends to be less confident than it is accurate.
+
+    Args:
+        key: For the masks.
+        heads: With `logits` and `prior_logits`.
+        num_samples: Number of masks, a Python integer of at least 1.
+        temperature: Of the relaxed masks.
+        epsilon: Added to the mask. Where a mask drops all classes, ε makes the probabilities those
+            of the softmax without a mask.
+
+    Returns:
+        Log-probabilities `[num_samples, ..., K]`.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax import Heads, sample_dropmax_log_probs
+        >>> heads = Heads(jnp.zeros((8, 10)), jnp.ones((8, 10)))
+        >>> sample_dropmax_log_probs(jax.random.key(0), heads, 5).shape
+        (5, 8, 10)
+
+    References:
+        Lee et al. 2018, section 4 (the Monte Carlo prediction).
+    """
+    num_samples = _checks.positive_int("num_samples", num_samples)
+    logits, prior = head_arrays(heads, "logits", "prior_logits")
+    shape = (num_samples, *logits.shape)
+    log_mask = sample_log_mask(key, jnp.broadcast_to(prior, shape), temperature)
+    masked = dropmax_logits(jnp.broadcast_to(logits, shape), log_mask, epsilon)
+    return jax.nn.log_softmax(masked)

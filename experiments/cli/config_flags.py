@@ -1,0 +1,78 @@
+"""The flags that set the fields of a `Config`."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments.cli.command import Flags
+from experiments.train.config import SETTINGS, Config
+
+if TYPE_CHECKING:
+    from experiments.data import Dataset
+
+DATA = ("dataset", "mnist_path", "data_dir")
+
+
+class ConfigFlags:
+    """The flags of one command that set fields of a `Config`.
+
+    Args:
+        own: the command's flags.
+        fields: which fields they set, by default all that have flags.
+        without: fields of these that the command sets itself.
+        defaults: of flags, by their names, where they are not the usual ones.
+    """
+
+    def __init__(
+        self,
+        own: Flags,
+        fields: Sequence[str] = tuple(SETTINGS),
+        without: Sequence[str] = (),
+        **defaults: Any,
+    ) -> None:
+        self._own = own
+        self._flags = {
+            name: [
+                own.define(*flag._replace(default=defaults.get(flag.name, flag.default)))
+                for flag in SETTINGS[name].flags
+            ]
+            for name in fields
+            if name not in without and SETTINGS[name].flags
+        }
+
+    def values(self) -> dict[str, Any]:
+        """The fields' values, by their names."""
+        return {
+            name: SETTINGS[name].combine(*(holder.value for holder in holders))
+            for name, holders in self._flags.items()
+        }
+
+    def config(self, kept: Config | None = None, **own: Any) -> Config:
+        """The configuration that the flags say.
+
+        Args:
+            kept: a configuration that keeps its values where no flag is given.
+            own: fields that the command sets itself.
+        """
+        if kept is None:
+            return Config(**self.values(), **own)
+        given = {
+            name
+            for name, holders in self._flags.items()
+            if any(self._own.values[holder.name].present for holder in holders)
+        }
+        # The two name the data together.
+        if given & {"dataset", "mnist_path"}:
+            given |= {"dataset", "mnist_path"}
+        changes = {name: value for name, value in self.values().items() if name in given}
+        return dataclasses.replace(kept, data_fingerprint="", **changes, **own)
+
+
+def load_data(config: Config) -> "Dataset":
+    """Loads the data that a configuration names, and prints what they are."""
+    # Only now, so that --help is answered at once.
+    from experiments import data
+
+    dataset = data.load_for(config)
+    print(f"data: {dataset.note}", flush=True)
+    return dataset
