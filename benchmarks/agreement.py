@@ -28,13 +28,13 @@ def check_trainers(
     and weight decay.
 
     Args:
-        names: of peers; the first is what the others are compared with.
-        models: names of `recipe.MODELS`.
-        networks: names of `recipe.NETWORKS`.
-        train: images of which to take a batch.
+        names: Of peers; the first is what the others are compared with.
+        models: Names of `recipe.MODELS`.
+        networks: Names of `recipe.NETWORKS`.
+        train: Images of which to take a batch.
 
     Raises:
-        RunFailedError: two of them disagree.
+        RunFailedError: Two of them disagree.
     """
     names = [name for name in names if PEERS[name].is_trainer]
     # Spread over all, for the images may be sorted by class.

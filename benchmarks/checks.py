@@ -34,7 +34,7 @@ def divisors(name: str, given: list[int], of: int) -> list[int]:
     """The whole numbers of a flag, all of which must divide another.
 
     Raises:
-        UserError: one does not.
+        UserError: One does not.
 
     >>> divisors("batches", [100, 500], of=10_000)
     [100, 500]
@@ -49,7 +49,7 @@ def result_folder(folder: Path) -> Path:
     """Makes the folder of the results, before an hour is spent on them.
 
     Raises:
-        UserError: it cannot be written to.
+        UserError: It cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -38,9 +38,9 @@ class Call(NamedTuple):
     """A compiled function, called again and again.
 
     Attributes:
-        compiled: maps inputs and the arrays it may overwrite to new such arrays.
-        inputs: the names of what it is given.
-        bytes_between: memory of what it keeps meanwhile, beside inputs and results.
+        compiled: Maps inputs and the arrays it may overwrite to new such arrays.
+        inputs: The names of what it is given.
+        bytes_between: Memory of what it keeps meanwhile, beside inputs and results.
     """
 
     compiled: Any
@@ -52,10 +52,10 @@ def measure(shape: Shape, rounds: int, seconds: float, max_bytes: float) -> dict
     """Measures all functions for one batch and number of classes, in turn.
 
     Args:
-        shape: batch and classes.
-        rounds: times that each function has its turn.
-        seconds: of a turn; one call at least.
-        max_bytes: memory that may be used.
+        shape: Batch and classes.
+        rounds: Times that each function has its turn.
+        seconds: Of a turn; one call at least.
+        max_bytes: Memory that may be used.
 
     Returns:
         `batch`, `classes`; `milliseconds`, for each function a value for each round;

@@ -84,7 +84,7 @@ def measure(
         each round, of the prediction of all images.
 
     Raises:
-        RunFailedError: two peers predict differently.
+        RunFailedError: Two peers predict differently.
     """
     cases = [("ours", "predictor", 0), ("ours", "monte_carlo_predictor", 0)]
     cases += [(name, "predictor", size) for name in names if name != "ours" for size in batches]

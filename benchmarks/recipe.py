@@ -57,10 +57,10 @@ class Inputs(NamedTuple):
     """What a trainer starts from.
 
     Attributes:
-        params: of all three heads, whatever the model needs.
+        params: Of all three heads, whatever the model needs.
         images: uint8 `[N, 28, 28]`.
         labels: int32 `[N]`.
-        noise: standard logistic, float32 `[N, K]`, to check losses with.
+        noise: Standard logistic, float32 `[N, K]`, to check losses with.
     """
 
     params: Params
@@ -73,9 +73,9 @@ class Trainer(NamedTuple):
     """A model in training.
 
     Attributes:
-        run: trains for a number of steps, and returns when they are done.
-        params: the parameters now.
-        num_models: how many models each step trains.
+        run: Trains for a number of steps, and returns when they are done.
+        params: The parameters now.
+        num_models: How many models each step trains.
     """
 
     run: Callable[[int], None]
@@ -106,8 +106,8 @@ def make_params(network: str, *, random_biases: bool = False) -> Params:
     """Draws parameters: Glorot-uniform kernels; biases are zero, as training starts.
 
     Args:
-        network: a name of `NETWORKS`.
-        random_biases: for checks, which zeros could not fail.
+        network: A name of `NETWORKS`.
+        random_biases: For checks, which zeros could not fail.
     """
     random = np.random.default_rng(0)
     parts = NETWORKS[network]

@@ -19,11 +19,11 @@ class Run(NamedTuple):
     """What a process of the command took.
 
     Attributes:
-        seconds: from its start to its end.
-        first_step_seconds: to the end of the first epoch, less the time of its steps but the
+        seconds: From its start to its end.
+        first_step_seconds: To the end of the first epoch, less the time of its steps but the
             first; a little more than to the first step, by the first validation. None for --help.
-        peak_memory_bytes: the most it had resident.
-        train_seconds: of the training steps alone, as the run itself says. None for --help.
+        peak_memory_bytes: The most it had resident.
+        train_seconds: Of the training steps alone, as the run itself says. None for --help.
     """
 
     seconds: float
@@ -36,7 +36,7 @@ def data_flags(mnist_path: Path | None) -> list[str]:
     """The flags of the command that say which data it shall use.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: There is no such folder.
     """
     if mnist_path is None:
         return ["--dataset=mnist_5k"]
@@ -50,9 +50,9 @@ def measure(data: list[str], num_epochs: int, rounds: int) -> dict[str, Any]:
     """Measures the help, the start with a cold and a warm cache, the whole run, and all images.
 
     Args:
-        data: flags of the command.
-        num_epochs: of the whole run.
-        rounds: times to ask for help and to start with a warm cache.
+        data: Flags of the command.
+        num_epochs: Of the whole run.
+        rounds: Times to ask for help and to start with a warm cache.
 
     Returns:
         Lists of `Run` as dictionaries: `help`, `cold`, `warm`, `all_images`; the last is

@@ -31,11 +31,11 @@ def measure(
     """Takes some steps under JAX's profiler.
 
     Args:
-        model: a name of `MODELS`.
-        network: a name of `NETWORKS`.
-        train: the training set.
-        num_steps: to take the mean over; a multiple of an epoch is taken.
-        programs: folder that XLA writes its optimised programs to.
+        model: A name of `MODELS`.
+        network: A name of `NETWORKS`.
+        train: The training set.
+        num_steps: To take the mean over; a multiple of an epoch is taken.
+        programs: Folder that XLA writes its optimised programs to.
 
     Returns:
         `model`, `network`; `steps`, as many as were taken; `step_milliseconds`, by the clock;

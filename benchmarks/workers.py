@@ -40,12 +40,12 @@ def worker(peer: str, inputs: Path) -> Iterator[Ask]:
     """Runs a peer in a process of its own until the end of the block.
 
     Args:
-        peer: a name of `PEERS`.
-        inputs: what `recipe.write_inputs` wrote; what the process says besides, and what it
+        peer: A name of `PEERS`.
+        inputs: What `recipe.write_inputs` wrote; what the process says besides, and what it
             compiles, goes into the same folder.
 
     Raises:
-        RunFailedError: the process failed, at the start or at a request.
+        RunFailedError: The process failed, at the start or at a request.
     """
     log = inputs.parent / f"{peer}.log"
     with (

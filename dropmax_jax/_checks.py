@@ -18,7 +18,7 @@ _OLD_KEY_SIZES = (2, 4)
 
 
 def float_array(name: str, value: ArrayLike) -> jax.Array:
-    """Return `value` as an array, or raise TypeError if it does not hold real numbers."""
+    """Returns `value` as an array, or raises TypeError if it does not hold real numbers."""
     array = _as_array(name, value, "a floating-point array")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must be a floating-point array, but has dtype {array.dtype}")
@@ -26,7 +26,7 @@ def float_array(name: str, value: ArrayLike) -> jax.Array:
 
 
 def class_array(name: str, value: ArrayLike) -> jax.Array:
-    """Return `value` as a floating-point array whose last axis holds at least one class."""
+    """Returns `value` as a floating-point array whose last axis holds at least one class."""
     array = float_array(name, value)
     if array.ndim == 0:
         raise ValueError(f"{name} must have shape [..., K], classes last, but is a scalar")
@@ -36,7 +36,7 @@ def class_array(name: str, value: ArrayLike) -> jax.Array:
 
 
 def same_shape(name: str, array: jax.Array, shape: tuple[int, ...], owner: str) -> None:
-    """Raise ValueError unless `array` has `shape`, the shape of the argument `owner`."""
+    """Raises ValueError unless `array` has `shape`, the shape of the argument `owner`."""
     if array.shape != shape:
         raise ValueError(
             f"{name} must have shape {shape}, that of {owner}, but has shape {array.shape}"
@@ -44,14 +44,14 @@ def same_shape(name: str, array: jax.Array, shape: tuple[int, ...], owner: str) 
 
 
 def promote(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """Return the arrays in float64 if one of them is, else in float32."""
+    """Returns the arrays in float64 if one of them is, else in float32."""
     double = any(array.dtype == jnp.float64 for array in arrays)
     dtype = jnp.float64 if double else jnp.float32
     return tuple(array.astype(dtype) for array in arrays)
 
 
 def target_mask(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
-    """Return the booleans `[..., K]` that say which class is each example's label.
+    """Returns the booleans `[..., K]` that say which class is each example's label.
 
     A comparison rather than a one-hot array of floats: XLA fuses it into whatever reads it.
     """
@@ -63,7 +63,7 @@ def target_mask(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Ar
 
 
 def label_array(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
-    """Return `labels` as an array, or raise unless they are integers, one for each example."""
+    """Returns `labels` as an array, or raises unless they are integers, one for each example."""
     array = _as_array("labels", labels, "an integer array")
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"labels must be an integer array, but has dtype {array.dtype}")
@@ -76,7 +76,7 @@ def label_array(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Ar
 
 
 def bool_array(name: str, value: ArrayLike) -> jax.Array:
-    """Return `value` as an array, or raise TypeError if it does not hold booleans."""
+    """Returns `value` as an array, or raises TypeError if it does not hold booleans."""
     array = _as_array(name, value, "a boolean array")
     if array.dtype != jnp.bool_:
         raise TypeError(f"{name} must be a boolean array, but has dtype {array.dtype}")
@@ -84,7 +84,7 @@ def bool_array(name: str, value: ArrayLike) -> jax.Array:
 
 
 def random_key(key: Any) -> None:
-    """Raise TypeError unless `key` is a random key, new style or old, and ValueError if many."""
+    """Raises TypeError unless `key` is a random key, new style or old, and ValueError if many."""
     expected = "key must be a random key, such as jax.random.key(0)"
     if not isinstance(key, jax.Array | np.ndarray):
         raise TypeError(f"{expected}, but is {_describe(key)}")
@@ -99,7 +99,7 @@ def random_key(key: Any) -> None:
 
 
 def positive_temperature(value: ArrayLike, dtype: Any, name: str = "temperature") -> jax.Array:
-    """Return a temperature in `dtype`; numbers are checked, traced values cannot be."""
+    """Returns a temperature in `dtype`; numbers are checked, traced values cannot be."""
     if isinstance(value, numbers.Real | np.ndarray) and np.ndim(value) == 0:
         number, limits = _real(name, value), np.finfo(dtype)
         if not float(limits.tiny) <= number <= float(limits.max):
@@ -117,7 +117,7 @@ def positive_temperature(value: ArrayLike, dtype: Any, name: str = "temperature"
 
 
 def fraction(name: str, value: ArrayLike, dtype: Any) -> jax.Array:
-    """Return a scalar in (0, 1] in `dtype`; numbers are checked, JAX arrays cannot be."""
+    """Returns a scalar in (0, 1] in `dtype`; numbers are checked, JAX arrays cannot be."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, bool) or not isinstance(value, numbers.Real | jax.Array | np.ndarray):
@@ -131,7 +131,7 @@ def fraction(name: str, value: ArrayLike, dtype: Any) -> jax.Array:
 
 
 def log_epsilon(value: float) -> float:
-    """Return the log of ε in Python's double precision, minus infinity for 0.
+    """Returns the log of ε in Python's double precision, minus infinity for 0.
 
     Taken here and not by jnp.log, since 1e-20 is below the range of float16, and 1e-50 of float32.
     """
@@ -142,7 +142,7 @@ def log_epsilon(value: float) -> float:
 
 
 def positive_int(name: str, value: int) -> int:
-    """Return `value`, or raise unless it is a Python or NumPy integer of at least 1."""
+    """Returns `value`, or raises unless it is a Python or NumPy integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be a Python integer, but is {_describe(value)}")
     if value < 1:

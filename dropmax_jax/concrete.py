@@ -61,7 +61,7 @@ def concrete_log_mask(
 
 
 def sample_log_mask(key: jax.Array, logits: ArrayLike, temperature: ArrayLike = 0.1) -> jax.Array:
-    """Draw the log of a relaxed Bernoulli mask: `concrete_log_mask` with noise drawn from `key`.
+    """Draws the log of a relaxed Bernoulli mask: `concrete_log_mask` with noise drawn from `key`.
 
     Args:
         key: A random key, of `jax.random.key` or `jax.random.PRNGKey`.

@@ -263,7 +263,7 @@ def elbo(
     temperature: ArrayLike = 0.1,
     epsilon: float = 1e-20,
 ) -> jax.Array:
-    r"""Estimate, from one mask, the variational lower bound of log p(y|x).
+    r"""Estimates, from one mask, the variational lower bound of log p(y|x).
 
     .. math::
         \mathbb{E}_{q(z \mid x, y)}[\log p(y \mid x, z)] - KL(q(z \mid x, y) \| p(z \mid x))

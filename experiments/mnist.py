@@ -8,7 +8,7 @@ from experiments.cli import command, process_flags
 from experiments.cli.config_flags import ConfigFlags, load_data
 from experiments.cli.errors import UserError
 from experiments.cli.kinds import PATH, choice, integer
-from experiments.runtime import processes
+from experiments.runtime import agreement, processes
 from experiments.train.config import Config, read_config
 
 FLAGS = command.Flags()
@@ -48,11 +48,11 @@ def _run(config: Config, savedir: Path, tests: bool, resume: bool, overwrite: bo
 
     run.check_hyperparameters(config)
     if not tests:
-        processes.run_on_first(lambda: check_folder(savedir, resume, overwrite))
-    dataset = processes.run_on_all(lambda: load_data(config))
+        agreement.run_on_first(lambda: check_folder(savedir, resume, overwrite))
+    dataset = agreement.run_on_all(lambda: load_data(config))
     config = config.with_data(dataset.name, data.fingerprint(dataset))
     told = [config.identity(), _SAVE_EVERY.value, tests, resume, overwrite]
-    processes.check_same("flags or data", json.dumps(told))
+    agreement.check_same("flags or data", json.dumps(told))
     if tests:
         summary = run.test(config, dataset, savedir)
     else:

@@ -25,11 +25,11 @@ class TrainedRun(NamedTuple):
     """A run's models.
 
     Attributes:
-        folder: the run's.
-        config: what was trained.
-        setup: the network and method.
-        params: the trained parameters, leaves `[seeds, ...]`.
-        fitted: what the method fitted on validation data, `[seeds, ...]`; None if it fits nothing,
+        folder: The run's.
+        config: What was trained.
+        setup: The network and method.
+        params: The trained parameters, leaves `[seeds, ...]`.
+        fitted: What the method fitted on validation data, `[seeds, ...]`; None if it fits nothing,
             or the run has not been tested.
     """
 
@@ -49,7 +49,7 @@ class TrainedRun(NamedTuple):
 
         Args:
             images: uint8 `[N, 28, 28]`, N at least 1, light digits on dark ground, as in MNIST.
-            num_samples: if not 0, forward passes with dropout on, whose noise depends on the seed
+            num_samples: If not 0, forward passes with dropout on, whose noise depends on the seed
                 and on an image's place; else one pass without.
 
         Returns:
@@ -67,14 +67,14 @@ class TrainedRun(NamedTuple):
         """The log-probabilities of the classes, in nats, as the run's own test predicts them.
 
         Args:
-            images: as for `heads`.
+            images: As for `heads`.
 
         Returns:
             float32 `[seeds, N, K]`.
 
         Raises:
             ValueError: `images` has another shape or type.
-            UserError: the method fits something on validation data, and that is not there.
+            UserError: The method fits something on validation data, and that is not there.
         """
         if self.setup.method.fit is not None and self.fitted is None:
             raise UserError(
@@ -90,10 +90,10 @@ def load(savedir: str | os.PathLike[str]) -> TrainedRun:
     """Loads the newest checkpoint of a run; needs no data, and writes nothing.
 
     Args:
-        savedir: the run's folder.
+        savedir: The run's folder.
 
     Raises:
-        UserError: there is no such run, or it is under way, or no checkpoint is whole.
+        UserError: There is no such run, or it is under way, or no checkpoint is whole.
 
     Example:
         >>> from experiments import trained
@@ -122,11 +122,11 @@ def load_data(run: TrainedRun, mnist_path: str | None = None) -> Dataset:
     """Loads the data that a run was trained on.
 
     Args:
-        run: the run.
-        mnist_path: where its data are, if they are no longer where the run found them.
+        run: The run.
+        mnist_path: Where its data are, if they are no longer where the run found them.
 
     Raises:
-        UserError: the data are not there, or not the same any more.
+        UserError: The data are not there, or not the same any more.
     """
     config = run.config
     here = dataclasses.replace(config, mnist_path=mnist_path or config.mnist_path)
@@ -174,7 +174,7 @@ def _unlabelled(images: ArrayLike) -> Split:
     """Images, checked, with labels that nothing looks at.
 
     Raises:
-        ValueError: see `TrainedRun.heads`.
+        ValueError: See `TrainedRun.heads`.
     """
     array = np.asarray(images)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[1:] != (28, 28) or not len(array):

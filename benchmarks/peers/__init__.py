@@ -17,9 +17,9 @@ class Peer(NamedTuple):
     """A trainer.
 
     Attributes:
-        module: that holds its functions.
-        needs: the package to import, and to install where it is missing.
-        is_trainer: whether it computes the recipe, and so the same loss as the others.
+        module: That holds its functions.
+        needs: The package to import, and to install where it is missing.
+        is_trainer: Whether it computes the recipe, and so the same loss as the others.
     """
 
     module: str

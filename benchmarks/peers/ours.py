@@ -84,12 +84,12 @@ def predictor(
     """See `benchmarks.peers`.
 
     Args:
-        model: a name of `MODELS`.
-        network: a name of `NETWORKS`.
-        params: what to predict with.
+        model: A name of `MODELS`.
+        network: A name of `NETWORKS`.
+        params: What to predict with.
         images: uint8 `[N, 28, 28]`.
-        batch_size: not used, for the project chooses its own.
-        num_masks: if not 0, average the predictions of so many masks drawn from the prior.
+        batch_size: Not used, for the project chooses its own.
+        num_masks: If not 0, average the predictions of so many masks drawn from the prior.
     """
     del batch_size
     setup = _setup(model, network, BATCH_SIZE)

@@ -36,13 +36,13 @@ def make(
     """See `benchmarks.peers`.
 
     Args:
-        model: a name of `MODELS`.
-        network: a name of `NETWORKS`.
-        params: to start from.
+        model: A name of `MODELS`.
+        network: A name of `NETWORKS`.
+        params: To start from.
         images: uint8 `[N, 28, 28]`.
         labels: int32 `[N]`.
-        wrap: may compile the loss.
-        channels_last: how convolutions keep their arrays in memory.
+        wrap: May compile the loss.
+        channels_last: How convolutions keep their arrays in memory.
     """
     tensors = _tensors(model, network, params, channels_last)
     groups = [

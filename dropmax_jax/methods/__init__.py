@@ -3,6 +3,7 @@
 A new method is a new file that ends in a `Method`, and a line in the table below.
 """
 
+from dropmax_jax.method import Method
 from dropmax_jax.methods import (
     class_dropout,
     deterministic_attention,
@@ -16,7 +17,6 @@ from dropmax_jax.methods import (
     sparsemax,
     temperature_scaling,
 )
-from dropmax_jax.methods.method import Method
 
 METHODS: dict[str, Method] = {
     "softmax": softmax.METHOD,

@@ -12,14 +12,14 @@ from jax.typing import ArrayLike
 from dropmax_jax import _checks
 from dropmax_jax.dropmax import dropmax_logits
 from dropmax_jax.heads import Heads, head_arrays
-from dropmax_jax.methods.method import Method, SingleTerm
+from dropmax_jax.method import Method, SingleTerm
 from dropmax_jax.methods.softmax import cross_entropy, softmax_log_probs
 
 
 def sample_retained_classes(
     key: jax.Array, logits: ArrayLike, labels: ArrayLike, retain_probability: ArrayLike
 ) -> jax.Array:
-    r"""Draw which classes are retained: the label always, any other with a fixed probability.
+    r"""Draws which classes are retained: the label always, any other with a fixed probability.
 
     .. math::
         z_t = 1, \qquad z_k \sim \operatorname{Bernoulli}(\rho) \text{ for } k \ne t

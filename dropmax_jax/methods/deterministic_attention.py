@@ -9,7 +9,7 @@ import jax
 from jax.typing import ArrayLike
 
 from dropmax_jax.heads import Heads
-from dropmax_jax.methods.method import Method, SingleTerm
+from dropmax_jax.method import Method, SingleTerm
 from dropmax_jax.methods.softmax import cross_entropy
 from dropmax_jax.prediction import dropmax_log_probs
 

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from dropmax_jax.dropmax import dropmax_loss_and_terms
 from dropmax_jax.heads import Heads
-from dropmax_jax.methods.method import Method, Terms
+from dropmax_jax.method import Method, Terms
 from dropmax_jax.prediction import dropmax_log_probs, sample_dropmax_log_probs
 
 

@@ -20,7 +20,7 @@ from dropmax_jax import _checks
 from dropmax_jax.concrete import log_sigmoid, sample_log_mask
 from dropmax_jax.dropmax import dropmax_loss_terms, posterior_logits
 from dropmax_jax.heads import Heads, head_arrays
-from dropmax_jax.methods.method import Method, Terms
+from dropmax_jax.method import Method, Terms
 from dropmax_jax.methods.softmax import cross_entropy
 
 

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from dropmax_jax.concrete import bernoulli_negative_entropy
 from dropmax_jax.heads import Heads
-from dropmax_jax.methods.method import Method, Terms
+from dropmax_jax.method import Method, Terms
 from dropmax_jax.methods.softmax import cross_entropy
 from dropmax_jax.prediction import dropmax_log_probs, sample_dropmax_log_probs
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax.heads import Heads, head_arrays
+from dropmax_jax.method import Method, SingleTerm
 from dropmax_jax.methods.class_dropout import sample_retained_classes
-from dropmax_jax.methods.method import Method, SingleTerm
 from dropmax_jax.methods.softmax import cross_entropy, softmax_log_probs
 
 

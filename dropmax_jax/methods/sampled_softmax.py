@@ -14,15 +14,15 @@ from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
 from dropmax_jax.heads import Heads, head_arrays
+from dropmax_jax.method import Method, SingleTerm
 from dropmax_jax.methods.class_dropout import retained_cross_entropy
-from dropmax_jax.methods.method import Method, SingleTerm
 from dropmax_jax.methods.softmax import softmax_log_probs
 
 
 def sample_class_subset(
     key: jax.Array, logits: ArrayLike, labels: ArrayLike, sampled_fraction: ArrayLike
 ) -> jax.Array:
-    """Draw a set of classes of a fixed size: the label, and others uniformly without replacement.
+    """Draws a set of classes of a fixed size: the label, and others uniformly without replacement.
 
     Args:
         key: A random key.

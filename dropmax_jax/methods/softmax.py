@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
 from dropmax_jax.heads import Heads, head_arrays
-from dropmax_jax.methods.method import Method, SingleTerm
+from dropmax_jax.method import Method, SingleTerm
 
 
 def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
 from dropmax_jax.heads import Heads, head_arrays
-from dropmax_jax.methods.method import Method, SingleTerm
+from dropmax_jax.method import Method, SingleTerm
 
 # The probability of a class to which the projection gives none, DropMax's ε: one wrong prediction
 # then costs 46 nats and not infinitely many.

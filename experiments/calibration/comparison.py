@@ -23,16 +23,16 @@ def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Pat
     The tables and pictures are written anew whenever a variant is complete.
 
     Args:
-        config: of all runs, but for the model and the data.
+        config: Of all runs, but for the model and the data.
         dataset: MNIST, or a part of it.
-        names: of `VARIANTS`, each once.
-        savedir: folder of the files; each variant has a subfolder, with one of each run.
+        names: Of `VARIANTS`, each once.
+        savedir: Folder of the files; each variant has a subfolder, with one of each run.
 
     Raises:
-        UserError: the configuration, the data and the folder do not go together; nothing is
+        UserError: The configuration, the data and the folder do not go together; nothing is
             written then.
-        Stopped: a signal asked to stop; the state is saved.
-        RunFailedError: a loss is not finite; the state is saved for inspection.
+        Stopped: A signal asked to stop; the state is saved.
+        RunFailedError: A loss is not finite; the state is saved for inspection.
     """
     made = {name: variants.make(dataset, name) for name in names}
     configs = {

@@ -19,8 +19,8 @@ def reliability_diagrams(measured: Measurements, path: Path) -> None:
     """Draws, for each variant and method, accuracy over confidence and how often each occurs.
 
     Args:
-        measured: by the variant of the images, and by the method.
-        path: of the PNG.
+        measured: By the variant of the images, and by the method.
+        path: Of the PNG.
     """
     methods = list(next(iter(measured.values())))
     num_rows, num_columns = len(measured), len(methods)
@@ -92,8 +92,8 @@ def detection(measured: Measurements, path: Path) -> None:
     """Draws, for each variant, risk-coverage curves and how well each score detects what.
 
     Args:
-        measured: by the variant of the images, and by the method.
-        path: of the PNG.
+        measured: By the variant of the images, and by the method.
+        path: Of the PNG.
     """
     figure = Figure(figsize=(12, 3.4 * len(measured) + 0.8), layout="constrained")
     grid = figure.subplots(len(measured), 2, squeeze=False, width_ratios=(1, 1.3))

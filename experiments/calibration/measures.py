@@ -26,10 +26,10 @@ class Score:
     """How well a score of uncertainty detects errors and unfamiliar inputs.
 
     Attributes:
-        auroc: for `errors` and each name of `UNFAMILIAR`, a value per seed; NaN where there is
+        auroc: For `errors` and each name of `UNFAMILIAR`, a value per seed; NaN where there is
             nothing to detect.
-        aurc_percent: area under the risk-coverage curve, a value per seed.
-        risk_percent: that curve, at `COVERAGE_PERCENT`, the mean over seeds.
+        aurc_percent: Area under the risk-coverage curve, a value per seed.
+        risk_percent: That curve, at `COVERAGE_PERCENT`, the mean over seeds.
     """
 
     auroc: Mapping[str, list[float]]
@@ -104,9 +104,9 @@ def measure_predictions(
     """Measures predictions.
 
     Args:
-        test: of N test images.
-        labels: int `[N]`.
-        unfamiliar: of other images, by what they are.
+        test: Of N test images.
+        labels: Int `[N]`.
+        unfamiliar: Of other images, by what they are.
     """
     is_error = np.argmax(test.log_probs, -1) != labels
     test_scores = _scores(test)

@@ -23,7 +23,7 @@ class Predictions(NamedTuple):
 
     Attributes:
         log_probs: `[seeds, N, K]`.
-        mutual_information: how much samples disagree, `[seeds, N]`; None for a method without.
+        mutual_information: How much samples disagree, `[seeds, N]`; None for a method without.
     """
 
     log_probs: np.ndarray

@@ -59,10 +59,10 @@ def write(measured: Measurements, config: Config, dataset: Dataset, savedir: Pat
     """Writes `calibration.csv`, `calibration.md`, `detection.csv` and `detection.md`.
 
     Args:
-        measured: at least one variant with at least one method.
-        config: of one of the runs.
-        dataset: one of the variants.
-        savedir: a folder that exists.
+        measured: At least one variant with at least one method.
+        config: Of one of the runs.
+        dataset: One of the variants.
+        savedir: A folder that exists.
     """
     header = (
         f"{dataset.name}, {config.network}, {len(dataset.train.labels):,} training images, "
@@ -87,8 +87,8 @@ def calibration_records(
     """The rows of `calibration.csv`; NaN for what there is not.
 
     Args:
-        measured: by the variant of the images, and by the method.
-        reported: what others report of a variant and method.
+        measured: By the variant of the images, and by the method.
+        reported: What others report of a variant and method.
     """
     records = []
     for images, method, measurement in _each(measured):
@@ -128,8 +128,8 @@ def to_markdown(
     """A table in Markdown.
 
     Args:
-        records: rows, by the names of columns; with `X_half_width` beside `X` where there is one.
-        columns: for each name, what stands above the column, and digits after the point. Columns
+        records: Rows, by the names of columns; with `X_half_width` beside `X` where there is one.
+        columns: For each name, what stands above the column, and digits after the point. Columns
             of text come first, and need not be named.
     """
     texts = [name for name, value in records[0].items() if isinstance(value, str)]

@@ -27,11 +27,11 @@ class Flags:
     returns holds the flag's `value` after parsing.
 
     Args:
-        takes: the name of the command's arguments beside the flags, at least one of which it
+        takes: The name of the command's arguments beside the flags, at least one of which it
             needs; None if it takes none.
 
     Attributes:
-        arguments: these, after parsing.
+        arguments: These, after parsing.
     """
 
     def __init__(self, takes: str | None = None) -> None:
@@ -75,9 +75,9 @@ def run(main: Callable[[], None], own: Flags, description: str) -> NoReturn:
     stopped it, such as 130 for Ctrl-C.
 
     Args:
-        main: the command.
-        own: the flags it reads.
-        description: what `--help` says first.
+        main: The command.
+        own: The flags it reads.
+        description: What `--help` says first.
     """
     # Where a shell has closed them, there are none.
     sys.stdout = sys.stdout or io.StringIO()

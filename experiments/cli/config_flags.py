@@ -17,10 +17,10 @@ class ConfigFlags:
     """The flags of one command that set fields of a `Config`.
 
     Args:
-        own: the command's flags.
-        fields: which fields they set, by default all that have flags.
-        without: fields of these that the command sets itself.
-        defaults: of flags, by their names, where they are not the usual ones.
+        own: The command's flags.
+        fields: Which fields they set, by default all that have flags.
+        without: Fields of these that the command sets itself.
+        defaults: Of flags, by their names, where they are not the usual ones.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class ConfigFlags:
         """The configuration that the flags say.
 
         Args:
-            kept: a configuration that keeps its values where no flag is given.
-            own: fields that the command sets itself.
+            kept: A configuration that keeps its values where no flag is given.
+            own: Fields that the command sets itself.
         """
         if kept is None:
             return Config(**self.values(), **own)

@@ -13,11 +13,11 @@ class Kind(NamedTuple):
     """A kind of values.
 
     Attributes:
-        parse: the value of a flag's text, or of its default; raises `ValueError` with what it must
+        parse: The value of a flag's text, or of its default; raises `ValueError` with what it must
             be.
-        allows: whether a value that comes from JSON is of this kind.
-        syntax: what `--help` says of it.
-        choices: the words of a choice.
+        allows: Whether a value that comes from JSON is of this kind.
+        syntax: What `--help` says of it.
+        choices: The words of a choice.
     """
 
     parse: Callable[[Any], Any]
@@ -61,8 +61,8 @@ def several(kind: Kind, or_none: bool = False) -> Kind:
     """Values of one kind, with commas between them: a list of each once.
 
     Args:
-        kind: theirs.
-        or_none: whether the word `none` stands for an empty list.
+        kind: Theirs.
+        or_none: Whether the word `none` stands for an empty list.
     """
 
     def parse_one(text: Any) -> Any:

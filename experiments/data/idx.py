@@ -20,8 +20,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 def read_folder(folder: str | os.PathLike[str]) -> tuple[Split, Split]:
     """Reads MNIST from a folder of its four IDX files, in file order.
 
-    A file may be plain or gzipped and be spelled ``train-images-idx3-ubyte`` or
-    ``train-images.idx3-ubyte``, with or without ``.gz``, and be in a folder of such a name. A plain
+    A file may be plain or gzipped and be spelled `train-images-idx3-ubyte` or
+    `train-images.idx3-ubyte`, with or without `.gz`, and be in a folder of such a name. A plain
     file is preferred.
 
     Args:
@@ -31,7 +31,7 @@ def read_folder(folder: str | os.PathLike[str]) -> tuple[Split, Split]:
         The training set and the test set.
 
     Raises:
-        UserError: the folder or a file is missing, cannot be read, or is not what it should be.
+        UserError: The folder or a file is missing, cannot be read, or is not what it should be.
 
     References:
         The file format: http://yann.lecun.com/exdb/mnist/
@@ -54,7 +54,7 @@ def find_folder(folder: Path) -> Path:
     """The folder of the four files: the one given, or where torchvision puts them below it.
 
     Raises:
-        UserError: it cannot be read, or the files are in another folder below it.
+        UserError: It cannot be read, or the files are in another folder below it.
     """
     try:
         below = sorted(path for path in folder.iterdir() if path.is_dir())
@@ -87,7 +87,7 @@ def read_split(images_path: Path, labels_path: Path) -> Split:
     """Reads a file of images and the file of their labels.
 
     Raises:
-        UserError: a file cannot be read or is damaged, or the two do not belong together.
+        UserError: A file cannot be read or is damaged, or the two do not belong together.
     """
     labels = read_labels(labels_path)
     images = read_images(images_path)
@@ -100,12 +100,12 @@ def read_split(images_path: Path, labels_path: Path) -> Split:
 
 
 def read_images(path: Path) -> np.ndarray:
-    """Reads uint8 images ``[N, 28, 28]``; raises UserError where the file is not that."""
+    """Reads uint8 images `[N, 28, 28]`; raises UserError where the file is not that."""
     return _read(path, (28, 28))
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """Reads int32 labels ``[N]`` from 0 to 9; raises UserError where the file is not that."""
+    """Reads int32 labels `[N]` from 0 to 9; raises UserError where the file is not that."""
     labels = _read(path, ())
     if labels.max() >= NUM_CLASSES:
         raise UserError(f"{path} holds the label {labels.max()}: labels must be 0 to 9")
@@ -113,7 +113,7 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def accepted_names(kind: str) -> list[str]:
-    """File names accepted for ``train-images``, ``t10k-labels`` and so on, preferred first.
+    """File names accepted for `train-images`, `t10k-labels` and so on, preferred first.
 
     Example:
         >>> accepted_names("t10k-labels")[:2]

@@ -18,8 +18,8 @@ class Picture(NamedTuple):
     """A picture and where it comes from.
 
     Attributes:
-        file: the file's path.
-        place: in a file of several, from 0 on; None in a file of one.
+        file: The file's path.
+        place: In a file of several, from 0 on; None in a file of one.
         grey: uint8 `[H, W]`, 0 for black.
     """
 
@@ -37,7 +37,7 @@ def read(file: Path) -> list[Picture]:
     """Reads all pictures of a file; its content, not its name, decides its format.
 
     Raises:
-        UserError: the file is not there, is damaged, or is none of these.
+        UserError: The file is not there, is damaged, or is none of these.
     """
     try:
         # Opening a pipe would wait for ever.

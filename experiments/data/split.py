@@ -14,8 +14,8 @@ class Split(NamedTuple):
     """Images and labels, on the host.
 
     Attributes:
-        images: uint8 ``[N, 28, 28]``, 0 is background and 255 is ink.
-        labels: int32 ``[N]``, the digits 0 to 9.
+        images: uint8 `[N, 28, 28]`, 0 is background and 255 is ink.
+        labels: int32 `[N]`, the digits 0 to 9.
     """
 
     images: np.ndarray
@@ -25,7 +25,7 @@ class Split(NamedTuple):
 def train_validation(pool: Split, train_per_class: int | None) -> tuple[Split, Split]:
     """Cuts a pool into training and validation sets, class by class and in file order.
 
-    The first ``train_per_class`` images of each class are the training set and the next 100 of
+    The first `train_per_class` images of each class are the training set and the next 100 of
     each the validation set (the paper's "MNIST-1K" is 100 and 100). With None the last 100 of
     each class are the validation set and all others the training set. Both keep the pool's order.
 
@@ -37,7 +37,7 @@ def train_validation(pool: Split, train_per_class: int | None) -> tuple[Split, S
         The training set and the validation set; they share no image.
 
     Raises:
-        UserError: a class has too few images.
+        UserError: A class has too few images.
 
     Example:
         >>> labels = np.repeat(np.arange(10, dtype=np.int32), 150)
@@ -59,7 +59,7 @@ def train_validation(pool: Split, train_per_class: int | None) -> tuple[Split, S
 
 
 def split_off_last(pool: Split, per_class: int) -> tuple[Split, Split]:
-    """Cuts the last ``per_class`` images of each class off; returns the rest and those."""
+    """Cuts the last `per_class` images of each class off; returns the rest and those."""
     rank, count = _rank_within_class(pool.labels)
     is_last = rank >= count - per_class
     return _where(pool, ~is_last), _where(pool, is_last)

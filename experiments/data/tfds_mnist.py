@@ -2,7 +2,7 @@
 
 tfds can read what is prepared without TensorFlow, but not prepare MNIST: the builder it ships
 reads, unpacks and encodes images with TensorFlow. The builder here does these three with NumPy
-and Pillow and writes the same examples, so that ``tfds.builder("mnist")`` of any other program
+and Pillow and writes the same examples, so that `tfds.builder("mnist")` of any other program
 reads what is prepared here, and the reverse.
 """
 
@@ -47,7 +47,7 @@ def load(data_dir: str | os.PathLike[str] | None, *, timeout: float) -> tuple[Sp
     Raises:
         UnavailableError: tfds is not installed, or there is nothing prepared and no network, or
             tfds's default folder does not serve.
-        UserError: ``data_dir`` is given and does not serve.
+        UserError: `data_dir` is given and does not serve.
     """
     tfds = _import_tfds()
     failure = UnavailableError if data_dir is None else UserError
@@ -142,7 +142,7 @@ def _is_downloaded(url_infos: dict[str, Any], downloads: Any) -> bool:
 
 
 def is_reachable(url: str, timeout: float) -> bool:
-    """Whether ``url`` answers within ``timeout`` seconds, by way of the usual proxies."""
+    """Whether `url` answers within `timeout` seconds, by way of the usual proxies."""
     answered = threading.Event()
 
     def ask() -> None:
@@ -255,7 +255,7 @@ def _tfrecords(data: bytes) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _one_line(what: str, failure: type[UserError]) -> Iterator[None]:
-    """Raises whatever goes wrong inside as one line that starts with ``what``."""
+    """Raises whatever goes wrong inside as one line that starts with `what`."""
     try:
         yield
     except ImportError as error:

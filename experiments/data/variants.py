@@ -39,7 +39,7 @@ def rotate(image: Array, angle: Array | float) -> Array:
 
     Args:
         image: uint8 `[H, W]`.
-        angle: in radians.
+        angle: In radians.
 
     Returns:
         uint8 `[H, W]`; 0 where the image does not reach.
@@ -100,7 +100,7 @@ def make(dataset: Dataset, variant: str) -> Dataset:
 
     Args:
         dataset: MNIST, or a part of it.
-        variant: a name of `VARIANTS`.
+        variant: A name of `VARIANTS`.
     """
     train, validation, test = (
         _changed(split, VARIANTS[variant], _key(place))
@@ -119,8 +119,8 @@ def change(images: np.ndarray, image_map: ImageMap, key: Array) -> np.ndarray:
 
     Args:
         images: uint8 `[N, H, W]`.
-        image_map: what to do with each.
-        key: of the whole set.
+        image_map: What to do with each.
+        key: Of the whole set.
 
     Returns:
         uint8 `[N, H, W]`.

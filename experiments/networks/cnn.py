@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from dropmax_jax import Heads
 from dropmax_jax.linen import DropMaxHeads
-from experiments.networks.layers import ConvReluPool, DenseRelu, dropout
+from experiments.networks._layers import ConvReluPool, DenseRelu, dropout
 
 
 class CNN(nn.Module):
@@ -18,9 +18,9 @@ class CNN(nn.Module):
 
     Attributes:
         num_classes: K.
-        heads: fields of `Heads` to give, as a method names them (`METHODS["dropmax"].heads`).
-        dropout_rate: of the features before the heads; used only with a `dropout_key`.
-        dtype: of the computation; parameters and heads are float32.
+        heads: Fields of `Heads` to give, as a method names them (`METHODS["dropmax"].heads`).
+        dropout_rate: Of the features before the heads; used only with a `dropout_key`.
+        dtype: Of the computation; parameters and heads are float32.
 
     >>> import jax
     >>> network = CNN(num_classes=7)
@@ -40,8 +40,8 @@ class CNN(nn.Module):
         """Maps images to heads.
 
         Args:
-            images: float array `[B, H, W, C]` of pixels in [0, 1]; 28 x 28 x 1 for MNIST.
-            dropout_key: a PRNG key, or `[B]` keys, one per example; None for no dropout.
+            images: Float array `[B, H, W, C]` of pixels in [0, 1]; 28 x 28 x 1 for MNIST.
+            dropout_key: A PRNG key, or `[B]` keys, one per example; None for no dropout.
 
         Returns:
             `Heads` of float32 arrays `[B, K]`.

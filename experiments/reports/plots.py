@@ -23,9 +23,9 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path
     """Draws loss and error over the epochs: the mean over seeds, and their range as a band.
 
     Args:
-        history: the objects of `metrics.jsonl`, at least one.
-        title: above the figure.
-        path: of the PNG.
+        history: The objects of `metrics.jsonl`, at least one.
+        title: Above the figure.
+        path: Of the PNG.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, errors = figure.subplots(1, 2)
@@ -63,11 +63,11 @@ def masks(
     """Draws which classes a model retains: on average for each digit, and for confusing images.
 
     Args:
-        test: the images and labels.
-        retained: retain probabilities `[N, K]`.
-        softmax: probabilities by the class logits alone, `[N, K]`.
-        masked: the model's probabilities, with the mean mask, `[N, K]`.
-        path: of the PNG.
+        test: The images and labels.
+        retained: Retain probabilities `[N, K]`.
+        softmax: Probabilities by the class logits alone, `[N, K]`.
+        masked: The model's probabilities, with the mean mask, `[N, K]`.
+        path: Of the PNG.
     """
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.5))
@@ -109,8 +109,8 @@ def saved_by_mask(labels: np.ndarray, softmax: np.ndarray, masked: np.ndarray) -
 
     Args:
         labels: `[N]`.
-        softmax: probabilities by the class logits alone, `[N, K]`.
-        masked: probabilities with the mean mask, `[N, K]`.
+        softmax: Probabilities by the class logits alone, `[N, K]`.
+        masked: Probabilities with the mean mask, `[N, K]`.
 
     Returns:
         Indices of images.
@@ -125,8 +125,8 @@ def table(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draws the table of methods: error and its interval, a panel for each training set.
 
     Args:
-        records: rows by the names of the columns of `table.csv`.
-        path: of the PNG.
+        records: Rows by the names of the columns of `table.csv`.
+        path: Of the PNG.
     """
     groups: dict[int, list[Mapping[str, Any]]] = {}
     for record in records:

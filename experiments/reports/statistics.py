@@ -9,7 +9,7 @@ def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
     """The mean and the half width of its 95 % confidence interval, by Student's t.
 
     Args:
-        values: one per seed.
+        values: One per seed.
 
     Returns:
         The mean, and the half width; NaN for a single value, which has no spread.
@@ -18,13 +18,16 @@ def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
     >>> round(mean, 3), round(half_width, 3)
     (3.546, 0.18)
     """
-    from scipy.special import stdtrit
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, float("nan")
+    if not np.ptp(values):
+        return mean, 0.0
+    # Only now: the import takes a second, and most runs have one seed.
+    from scipy.stats import ttest_1samp
 
-    count = len(values)
-    if count < 2:
-        return float(np.mean(values)), float("nan")
-    error = np.std(values, ddof=1) / np.sqrt(count)
-    return float(np.mean(values)), float(stdtrit(count - 1, 0.975) * error)
+    low, high = ttest_1samp(values, mean).confidence_interval(0.95)
+    return mean, float(high - low) / 2
 
 
 def paired_difference(
@@ -33,8 +36,8 @@ def paired_difference(
     """The mean difference of paired values, and whether it may be chance.
 
     Args:
-        values: one per seed.
-        baseline: of the same seeds.
+        values: One per seed.
+        baseline: Of the same seeds.
 
     Returns:
         The mean of `values - baseline`, the half width of its 95 % confidence interval, and the
@@ -44,10 +47,9 @@ def paired_difference(
     >>> round(difference, 3), round(half_width, 3), round(p_value, 3)
     (-1.433, 0.379, 0.004)
     """
+    mean, half_width = mean_and_half_width(np.subtract(values, baseline).tolist())
+    if not half_width > 0:
+        return mean, half_width, float("nan")
     from scipy.stats import ttest_rel
 
-    differences = np.subtract(values, baseline)
-    mean, half_width = mean_and_half_width(differences.tolist())
-    if len(differences) < 2 or not differences.std():
-        return mean, half_width, float("nan")
     return mean, half_width, float(ttest_rel(values, baseline).pvalue)

@@ -73,7 +73,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     What a run that was killed has left unfinished there is removed.
 
     Raises:
-        UserError: the folder cannot be written to, or another run uses it.
+        UserError: The folder cannot be written to, or another run uses it.
     """
     import filelock
 
@@ -101,7 +101,7 @@ def read_folder(folder: Path) -> Iterator[None]:
     Several readers can share a folder. If it has no lock that can be opened, they go on without.
 
     Raises:
-        UserError: a run is using the folder.
+        UserError: A run is using the folder.
     """
     try:
         import fcntl

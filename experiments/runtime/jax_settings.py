@@ -56,7 +56,7 @@ def apply(settings: Mapping[str, Any]) -> dict[str, Any]:
         The settings that were not so, as they were.
 
     Raises:
-        UserError: a setting cannot have that value.
+        UserError: A setting cannot have that value.
     """
     import jax
 

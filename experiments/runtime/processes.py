@@ -1,12 +1,8 @@
-"""The processes of one run, on one machine or on many: how they meet, agree and end.
-
-Each calls the same functions in the same order; a run of one process agrees with itself at once.
-"""
+"""The processes of one run, on one machine or on many: how they meet and end."""
 
 import contextlib
 import ctypes
 import errno
-import hashlib
 import importlib.util
 import os
 import re
@@ -15,14 +11,10 @@ import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from experiments.cli.errors import RunFailedError, UserError
-
-T = TypeVar("T")
 
 # Kinds of XLA's errors that concern this process, not another.
 _OWN_ERRORS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
@@ -54,7 +46,7 @@ def place(
     """Where this process stands among those of its run; None if it is alone.
 
     Raises:
-        UserError: the flags do not go together.
+        UserError: The flags do not go together.
     """
     if num_processes == 1 and not coordinator_address and not process_id:
         return None
@@ -137,7 +129,7 @@ def joined(
     becomes a `RunFailedError`.
 
     Raises:
-        UserError: the flags do not go together, or the processes cannot meet.
+        UserError: The flags do not go together, or the processes cannot meet.
     """
     where = place(coordinator_address, num_processes, process_id, os.environ)
     if where is None:
@@ -260,59 +252,3 @@ def count() -> int:
 def is_first() -> bool:
     """Whether this is process 0, which alone writes reports."""
     return count() == 1 or bool(sys.modules["jax"].process_index() == 0)
-
-
-def gather(*values: int) -> np.ndarray:
-    """The values, each below 2**32, of every process: `[processes, values]`."""
-    row = np.asarray(values, np.uint32)
-    if count() == 1:
-        return row[None]
-    from jax.experimental import multihost_utils
-
-    return np.asarray(multihost_utils.process_allgather(row))
-
-
-def agree(num_steps: int, signal_number: int | None) -> tuple[int, int | None]:
-    """How many steps to take next, as process 0 says, and which signal any process has got."""
-    if count() == 1:
-        return num_steps, signal_number
-    table = gather(num_steps, signal_number or 0)
-    return int(table[0, 0]), int(table[:, 1].max()) or None
-
-
-def run_on_all(action: Callable[[], T]) -> T:
-    """What an action returns; where it fails at one process, it fails at all.
-
-    Raises:
-        RunFailedError: it failed at another process, which tells why.
-        Exception: what it raised here.
-    """
-    try:
-        result = action()
-    except Exception:
-        gather(1)
-        raise
-    failed = np.flatnonzero(gather(0)[:, 0])
-    if len(failed):
-        raise RunFailedError(f"process {failed[0]} cannot go on, and says why")
-    return result
-
-
-def run_on_first(action: Callable[[], None]) -> None:
-    """Lets process 0 do something for all; where it fails, it fails at all."""
-    run_on_all(lambda: action() if is_first() else None)
-
-
-@contextlib.contextmanager
-def hold_on_first(make: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
-    """A context that only process 0 enters, such as that of a lock."""
-    with contextlib.ExitStack() as stack:
-        run_on_first(lambda: stack.enter_context(make()))
-        yield
-
-
-def check_same(what: str, text: str) -> None:
-    """Raises `UserError` unless the text is the same at all processes."""
-    digest = hashlib.sha256(text.encode()).digest()[:4]
-    if len(np.unique(gather(int.from_bytes(digest)))) > 1:
-        raise UserError(f"the processes of the run have different {what}: give all the same")

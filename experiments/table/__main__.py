@@ -8,11 +8,11 @@ from experiments.cli import command
 from experiments.cli.config_flags import ConfigFlags, load_data
 from experiments.cli.errors import RunFailedError
 from experiments.cli.kinds import PATH, TRAIN_PER_CLASS, choice, several
-from experiments.train.config import method_names
+from experiments.train import config
 
 FLAGS = command.Flags()
 _MODELS = FLAGS.define(
-    "models", list(method_names()), "methods to compare", several(choice(method_names()))
+    "models", config.METHODS, "methods to compare", several(choice(config.METHODS))
 )
 _CONFIG = ConfigFlags(FLAGS, without=("model", "train_per_class", "hyperparameters"), num_seeds=5)
 _TRAIN_PER_CLASS = FLAGS.define(

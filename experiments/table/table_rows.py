@@ -29,11 +29,11 @@ class Row:
     """A method's figures on one training set.
 
     Attributes:
-        model: the method.
-        hyperparameters: what validation chose, of what was tried.
-        summary: the content of the run's `summary.json`.
-        validation_error_percent: mean over seeds at the end of training, by which it was chosen.
-        train_seconds: what training took, with all the hyper-parameters that were tried.
+        model: The method.
+        hyperparameters: What validation chose, of what was tried.
+        summary: The content of the run's `summary.json`.
+        validation_error_percent: Mean over seeds at the end of training, by which it was chosen.
+        train_seconds: What training took, with all the hyper-parameters that were tried.
     """
 
     model: str
@@ -54,13 +54,13 @@ def make_row(config: Config, dataset: Dataset, folder: Path) -> Row:
     The best run has the lowest mean validation error; no choice sees the test set.
 
     Args:
-        config: what to train, but for the hyperparameters.
-        dataset: what to train, validate and test on.
-        folder: of the runs, one subfolder each.
+        config: What to train, but for the hyperparameters.
+        dataset: What to train, validate and test on.
+        folder: Of the runs, one subfolder each.
 
     Raises:
-        UserError: the folder holds another run.
-        RunFailedError: a run cannot go on.
+        UserError: The folder holds another run.
+        RunFailedError: A run cannot go on.
     """
     rows = []
     for tried, own_folder in _runs(config, folder):

@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.cli.errors import RunFailedError, UserError
-from experiments.runtime import processes
+from experiments.runtime import agreement, processes
 from experiments.runtime.files import remove_unfinished, write_json
 
 _KEPT = 3
@@ -37,9 +37,9 @@ class Checkpoint(NamedTuple):
     """A state to go on from.
 
     Attributes:
-        step: steps done.
-        state: a pytree of NumPy arrays.
-        progress: what the run has told so far, as JSON values.
+        step: Steps done.
+        state: A pytree of NumPy arrays.
+        progress: What the run has told so far, as JSON values.
     """
 
     step: int
@@ -53,11 +53,11 @@ class Checkpoints:
     All processes of a run take part in each call, and see the same folder.
 
     Args:
-        folder: made unless it is there, and rid of what a killed run left unfinished.
-        read_only: neither make nor change anything; damaged checkpoints stay, too.
+        folder: Made unless it is there, and rid of what a killed run left unfinished.
+        read_only: Neither make nor change anything; damaged checkpoints stay, too.
 
     Raises:
-        UserError: the folder is a link: what it leads to may be somebody else's.
+        UserError: The folder is a link: what it leads to may be somebody else's.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
@@ -86,7 +86,7 @@ class Checkpoints:
         """Saves a state, unless one of that step is there.
 
         Raises:
-            RunFailedError: it cannot be written.
+            RunFailedError: It cannot be written.
         """
         if checkpoint.step in self._manager.all_steps():
             return
@@ -118,11 +118,11 @@ class Checkpoints:
         It warns of damaged ones and removes them, so that they can be written again.
 
         Args:
-            like: a pytree of arrays, or of their shapes, of the structure saved.
-            warn: called with a line for each damaged checkpoint.
+            like: A pytree of arrays, or of their shapes, of the structure saved.
+            warn: Called with a line for each damaged checkpoint.
 
         Raises:
-            UserError: there are checkpoints, but none is whole, or one is of another precision.
+            UserError: There are checkpoints, but none is whole, or one is of another precision.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
@@ -148,8 +148,8 @@ class Checkpoints:
         return Path(self._manager.directory) / str(step)
 
     def _restore_step(self, step: int, like: Any) -> Checkpoint:
-        processes.run_on_all(lambda: _check_files(self._folder(step)))
-        return processes.run_on_all(lambda: self._restore_whole(step, like))
+        agreement.run_on_all(lambda: _check_files(self._folder(step)))
+        return agreement.run_on_all(lambda: self._restore_whole(step, like))
 
     def _restore_whole(self, step: int, like: Any) -> Checkpoint:
         template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)

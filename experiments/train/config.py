@@ -25,21 +25,24 @@ from experiments.cli.kinds import (
 from experiments.runtime import jax_settings
 from experiments.runtime.files import read_json
 
-NETWORKS = ["lenet", "cnn"]
 PRECISIONS = ("float32", "bfloat16")
-DATASETS = ("auto", "mnist", "mnist_5k")
+DATASETS = ["auto", "mnist", "mnist_5k"]
 
 
-def method_names() -> tuple[str, ...]:
-    """The names of `dropmax_jax.METHODS`, from the names of their files.
+def _names(folder: Path) -> list[str]:
+    """The names of a room's public files. To import them would make `--help` wait for jax."""
+    return sorted(file.stem for file in folder.glob("[a-z]*.py"))
 
-    Importing the table would import jax, which takes longer than `--help` should.
-    """
+
+def _library() -> Path:
     spec = importlib.util.find_spec("dropmax_jax")
     if spec is None or spec.origin is None:
         raise UserError("dropmax_jax is not installed: run from the repository's root folder")
-    files = (Path(spec.origin).parent / "methods").glob("[a-z]*.py")
-    return tuple(sorted(file.stem for file in files if file.stem != "method"))
+    return Path(spec.origin).parent
+
+
+METHODS = _names(_library() / "methods")
+NETWORKS = _names(Path(__file__).parents[1] / "networks")
 
 
 class Flag(NamedTuple):
@@ -55,9 +58,9 @@ class Setting(NamedTuple):
     """What a field of `Config` says of itself.
 
     Attributes:
-        allows: whether it can have a value, which comes from JSON.
-        flags: what sets it from the command line; none if the command does not.
-        combine: the field's value from those of its flags.
+        allows: Whether it can have a value, which comes from JSON.
+        flags: What sets it from the command line; none if the command does not.
+        combine: The field's value from those of its flags.
     """
 
     allows: Callable[[Any], bool]
@@ -142,17 +145,17 @@ class Config:
     """A run's settings; two runs of one `Config` on the same data give the same numbers.
 
     Attributes:
-        dataset: what the data are called; `auto` until they are loaded.
-        train_per_class: training images of each class, None for all.
-        seeds: one model is trained for each.
-        precision: parameters, heads and loss are float32 with either.
-        hyperparameters: those of the method's loss that are not at their default.
-        data_fingerprint: a hash of the training, validation and test sets.
+        dataset: What the data are called; `auto` until they are loaded.
+        train_per_class: Training images of each class, None for all.
+        seeds: One model is trained for each.
+        precision: Parameters, heads and loss are float32 with either.
+        hyperparameters: Those of the method's loss that are not at their default.
+        data_fingerprint: A hash of the training, validation and test sets.
         jax_settings: JAX's settings that decide on numbers, by their names in
             `jax_settings.DEFAULTS`; None until the data are loaded.
     """
 
-    model: str = _field("dropmax", choice(method_names()), "method to train")
+    model: str = _field("dropmax", choice(METHODS), "method to train")
     network: str = _field("lenet", choice(NETWORKS), "network to train")
     dataset: str = _special("auto", _DATASET)
     mnist_path: str | None = _field(
@@ -208,7 +211,7 @@ class Config:
         """The inverse of `to_json`.
 
         Raises:
-            UserError: they are not the values of a configuration.
+            UserError: They are not the values of a configuration.
         """
         names = {name: field for field, name in _JSON_NAMES.items()}
         try:
@@ -229,7 +232,10 @@ def _setting_of(field: "dataclasses.Field[Any]") -> Setting:
         setting: Setting = field.metadata["setting"]
         return setting
     kind, text = field.metadata["kind"], field.metadata["text"]
-    return Setting(kind.allows, (Flag(field.name, field.default, text, kind),))
+    return Setting(
+        lambda value: value is field.default or kind.allows(value),
+        (Flag(field.name, field.default, text, kind),),
+    )
 
 
 SETTINGS = {field.name: _setting_of(field) for field in dataclasses.fields(Config)}

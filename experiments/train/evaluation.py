@@ -65,8 +65,8 @@ def predictor(network: nn.Module, num_samples: int = 0) -> HeadsPredictor:
     """Compiles, at its first call, a function that gives the heads of a set of images.
 
     Args:
-        network: as `training.make_network` builds it.
-        num_samples: if not 0, forward passes with dropout on; else one pass without.
+        network: As `training.make_network` builds it.
+        num_samples: If not 0, forward passes with dropout on; else one pass without.
 
     Returns:
         A function of the parameters (leaves `[devices, seeds, ...]`), the seeds `[seeds]` and an
@@ -133,9 +133,9 @@ def log_probs(method: Method, heads: Heads, fitted: Any = None) -> Array:
     """The method's log-probabilities `[seeds, N, K]` of heads that a `predictor` gave.
 
     Args:
-        method: whose predictions to make.
+        method: Whose predictions to make.
         heads: `[seeds, N, K]`; or `[seeds, samples, N, K]` where the method averages samples.
-        fitted: what `fit` returned.
+        fitted: What `fit` returned.
     """
 
     def one_seed(heads: Heads, fitted: Any) -> Array:
@@ -164,11 +164,11 @@ def evaluate(
     """Fits what the method fits, predicts the test set and measures.
 
     Args:
-        setup: whose network and method to use.
-        params: trained parameters, leaves `[seeds, ...]`, NumPy.
+        setup: Whose network and method to use.
+        params: Trained parameters, leaves `[seeds, ...]`, NumPy.
         seeds: int32 `[seeds]`.
-        validation: what to fit on.
-        test: what to measure on.
+        validation: What to fit on.
+        test: What to measure on.
 
     Returns:
         The metrics, and what `fit` fitted.

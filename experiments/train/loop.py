@@ -16,7 +16,7 @@ from experiments.cli.errors import RunFailedError
 from experiments.cli.progress import Progress
 from experiments.cli.stopping import Stopped, StopRequest
 from experiments.data import Dataset
-from experiments.runtime import devices, processes
+from experiments.runtime import agreement, devices, processes
 from experiments.runtime.files import write_text
 from experiments.train import evaluation, tensorboard, training
 from experiments.train.checkpoints import Checkpoint, Checkpoints
@@ -57,7 +57,7 @@ class Trainer:
             self.epoch_seconds = restored.progress["epoch_seconds"]
             self.state = devices.replicate(restored.state)
         self.saved_epoch = len(self.history)
-        processes.run_on_first(lambda: tensorboard.remove_events(savedir, self.saved_epoch + 1))
+        agreement.run_on_first(lambda: tensorboard.remove_events(savedir, self.saved_epoch + 1))
         self.data = training.on_devices(data.train)
         self.validation = evaluation.on_devices(data.validation)
         self.predict = evaluation.predictor(self.setup.network)
@@ -138,7 +138,7 @@ class Trainer:
 
     def _agreed(self, steps_a_call: int, request: StopRequest) -> int:
         """How many steps all processes do next; raises `Stopped` if one was asked to stop."""
-        steps_a_call, signal_number = processes.agree(steps_a_call, request.signal_number)
+        steps_a_call, signal_number = agreement.agree(steps_a_call, request.signal_number)
         if signal_number is None:
             return steps_a_call
         self.save()

@@ -11,7 +11,7 @@ from experiments.cli.errors import UserError
 from experiments.cli.stopping import Stopped, stop_request
 from experiments.data import Dataset
 from experiments.data.split import NUM_CLASSES
-from experiments.runtime import jax_settings, processes
+from experiments.runtime import agreement, jax_settings
 from experiments.runtime.files import is_read_only, locked_folder, read_folder
 from experiments.train import training
 from experiments.train.checkpoints import Checkpoints
@@ -39,30 +39,30 @@ def train(
     """Trains and tests a model for each seed, and writes the files of a run.
 
     Args:
-        config: what to train.
-        data: what to train it on.
-        savedir: the run's folder, which all processes see and process 0 alone writes reports to.
-        save_every: epochs between two checkpoints; there is one more at the end.
-        resume: go on from the newest checkpoint, if there is one.
-        overwrite: begin anew where there is a run already.
+        config: What to train.
+        data: What to train it on.
+        savedir: The run's folder, which all processes see and process 0 alone writes reports to.
+        save_every: Epochs between two checkpoints; there is one more at the end.
+        resume: Go on from the newest checkpoint, if there is one.
+        overwrite: Begin anew where there is a run already.
 
     Returns:
         The content of `summary.json`.
 
     Raises:
-        UserError: the configuration, the data and the folder do not go together.
-        Stopped: a signal asked to stop; the state is saved.
-        RunFailedError: the loss is not finite, and the state is saved for inspection; or a file
+        UserError: The configuration, the data and the folder do not go together.
+        Stopped: A signal asked to stop; the state is saved.
+        RunFailedError: The loss is not finite, and the state is saved for inspection; or a file
             cannot be written, and those before it are kept.
     """
     _check_sizes(config, data)
     with (
         jax_settings.applied(config.jax_settings),
-        processes.hold_on_first(lambda: locked_folder(savedir)),
+        agreement.hold_on_first(lambda: locked_folder(savedir)),
         reported_write_errors(savedir),
     ):
-        processes.run_on_first(lambda: prepare_folder(config, savedir, resume, overwrite))
-        finished = processes.run_on_all(lambda: finished_summary(savedir, config))
+        agreement.run_on_first(lambda: prepare_folder(config, savedir, resume, overwrite))
+        finished = agreement.run_on_all(lambda: finished_summary(savedir, config))
         if finished is not None:
             return finished
         # From here on, for an interruption while XLA compiles can be lost or crash.
@@ -106,18 +106,18 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
         What `summary.json` holds, or would.
 
     Raises:
-        UserError: there is no such run, or it is of another configuration.
+        UserError: There is no such run, or it is of another configuration.
     """
     if not (savedir / "config.json").is_file():
         raise UserError(f"there is no run in {savedir}: train one first, or pass --savedir")
     check_same_config(config, savedir)
     setup = training.make_setup(config, len(data.train.labels))
     # Process 0 decides for all.
-    read_only = bool(processes.gather(is_read_only(savedir))[0, 0])
+    read_only = bool(agreement.gather(is_read_only(savedir))[0, 0])
     lock = read_folder if read_only else locked_folder
     with (
         jax_settings.applied(config.jax_settings),
-        processes.hold_on_first(lambda: lock(savedir)),
+        agreement.hold_on_first(lambda: lock(savedir)),
         reported_write_errors(savedir),
     ):
         with Checkpoints(savedir / "checkpoints", read_only=read_only) as checkpoints:

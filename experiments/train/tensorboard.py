@@ -17,9 +17,9 @@ def write_events(folder: Path, history: Sequence[Mapping[str, Any]], first_epoch
     A file's name is that of its first epoch, so that a resumed run replaces what it trains again.
 
     Args:
-        folder: of the run; TensorBoard finds the events in it.
-        history: the objects of `metrics.jsonl`.
-        first_epoch: the first epoch that earlier files do not hold.
+        folder: Of the run; TensorBoard finds the events in it.
+        history: The objects of `metrics.jsonl`.
+        first_epoch: The first epoch that earlier files do not hold.
     """
     from tensorboardX import FileWriter
     from tensorboardX.summary import scalar

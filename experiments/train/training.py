@@ -34,10 +34,10 @@ class TrainState(NamedTuple):
     """What training carries from step to step, for one seed.
 
     Attributes:
-        params: the network's parameters.
-        opt_state: the optimiser's state.
-        totals: sums over the examples seen in this epoch: the loss, its terms, the errors.
-        first_bad_step: the first step whose loss was not finite, or `NO_STEP`.
+        params: The network's parameters.
+        opt_state: The optimiser's state.
+        totals: Sums over the examples seen in this epoch: the loss, its terms, the errors.
+        first_bad_step: The first step whose loss was not finite, or `NO_STEP`.
     """
 
     params: Any
@@ -89,8 +89,8 @@ def make_optimizer(learning_rate: float, num_steps: int) -> optax.GradientTransf
     """The reference's: weight decay in the gradient, then Adam at a rate lowered twice tenfold.
 
     Args:
-        learning_rate: of the first third of the steps.
-        num_steps: of the whole training.
+        learning_rate: Of the first third of the steps.
+        num_steps: Of the whole training.
 
     Returns:
         An optax transformation; it decays every variable but those of the two mask heads.
@@ -167,13 +167,13 @@ def train_steps(
     """Steps `start` to `stop`, all of one epoch, of one seed; runs on every device.
 
     Args:
-        setup: what to train.
-        state: before step `start`.
+        setup: What to train.
+        state: Before step `start`.
         seed: int32 scalar.
-        start: the first step, counted from the beginning of training.
-        stop: one past the last step.
-        images: this device's share of the training images, uint8 `[N / devices, H, W]`.
-        labels: their labels.
+        start: The first step, counted from the beginning of training.
+        stop: One past the last step.
+        images: This device's share of the training images, uint8 `[N / devices, H, W]`.
+        labels: Their labels.
 
     Returns:
         The state before step `stop`.

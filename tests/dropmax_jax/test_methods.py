@@ -10,7 +10,7 @@ import pytest
 
 import dropmax_jax.methods
 from dropmax_jax import METHODS, Heads, Method, dropmax_log_probs, dropmax_loss
-from dropmax_jax.methods.method import SingleTerm
+from dropmax_jax.method import SingleTerm
 from dropmax_jax.methods.softmax import softmax_log_probs, softmax_loss
 from tests.dropmax_jax import oracle
 

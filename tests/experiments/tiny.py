@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from dropmax_jax import Heads, Method
 from dropmax_jax.linen import DropMaxHeads
 from experiments.data.split import Split
-from experiments.networks.layers import DenseRelu, dropout
+from experiments.networks._layers import DenseRelu, dropout
 from experiments.runtime import devices
 from experiments.train import training
 from experiments.train.training import Setup, TrainState

@@ -15,8 +15,8 @@ def select(outputs: Sequence[Array], bias: Array) -> tuple[Array, Array]:
     """Pools the four outputs of each pooling window.
 
     Args:
-        outputs: four float arrays of one shape, in row-major order of the window.
-        bias: float array that broadcasts against them.
+        outputs: Four float arrays of one shape, in row-major order of the window.
+        bias: Float array that broadcasts against them.
 
     Returns:
         The pooled outputs, and which of the four won, uint8, or `DEAD`.

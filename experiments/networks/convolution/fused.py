@@ -23,10 +23,10 @@ def conv_relu_pool(images: Array, kernel: Array, bias: Array, padding: int = 0) 
     order, but for rounding. Reverse-mode differentiation only.
 
     Args:
-        images: float array `[B, H, W, C]`.
-        kernel: float array `[k, k, C, F]`; k is 1, 3 or 5.
-        bias: float array `[F]`.
-        padding: rows and columns of zeros added on each side first. The convolution's output, of
+        images: Float array `[B, H, W, C]`.
+        kernel: Float array `[k, k, C, F]`; k is 1, 3 or 5.
+        bias: Float array `[F]`.
+        padding: Rows and columns of zeros added on each side first. The convolution's output, of
             `H + 2 * padding - k + 1` rows and as many columns for W, must have an even number of
             both.
 
@@ -34,8 +34,8 @@ def conv_relu_pool(images: Array, kernel: Array, bias: Array, padding: int = 0) 
         Float array `[B, H', W', F]`, with half of those rows and columns.
 
     Raises:
-        ValueError: the shapes do not fit.
-        TypeError: the arrays are not floating point of one type.
+        ValueError: The shapes do not fit.
+        TypeError: The arrays are not floating point of one type.
 
     >>> images, kernel, bias = jnp.ones((1, 6, 6, 3)), jnp.ones((5, 5, 3, 2)), jnp.zeros(2)
     >>> print(conv_relu_pool(images, kernel, bias).round(3))

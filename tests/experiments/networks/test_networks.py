@@ -12,7 +12,7 @@ import pytest
 
 from dropmax_jax import Heads
 from experiments.networks import CNN, NETWORKS, LeNet
-from experiments.networks.layers import ConvReluPool, dropout
+from experiments.networks._layers import ConvReluPool, dropout
 from tests.exporting import assert_exports
 
 ALL_HEADS = Heads._fields

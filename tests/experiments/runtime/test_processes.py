@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.cli.errors import RunFailedError, UserError
-from experiments.runtime import processes
+from experiments.runtime import agreement, processes
 from experiments.runtime.processes import Place
 from tests.experiments.numbers import flat, on_devices, on_processes
 from tests.experiments.runner import ROOT, Outcome, environment, outcomes, start_processes
@@ -78,12 +78,12 @@ class TestPlace:
 
 def test_alone_everything_is_agreed() -> None:
     assert processes.is_first()
-    assert processes.agree(7, None) == (7, None)
-    assert processes.agree(7, signal.SIGTERM) == (7, signal.SIGTERM)
-    assert processes.run_on_all(lambda: 3) == 3
+    assert agreement.agree(7, None) == (7, None)
+    assert agreement.agree(7, signal.SIGTERM) == (7, signal.SIGTERM)
+    assert agreement.run_on_all(lambda: 3) == 3
     with pytest.raises(UserError, match="mine"):
-        processes.run_on_all(lambda: raise_(UserError("mine")))
-    processes.check_same("flags", "anything")
+        agreement.run_on_all(lambda: raise_(UserError("mine")))
+    agreement.check_same("flags", "anything")
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_a_lost_process_is_told_from_own_errors(
 
 
 def test_what_fails_elsewhere_fails_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "gather", lambda *values: np.array([[0], [0], [1]]))
+    monkeypatch.setattr(agreement, "gather", lambda *values: np.array([[0], [0], [1]]))
     with pytest.raises(RunFailedError, match="process 2 cannot go on"):
-        processes.run_on_all(lambda: 3)
+        agreement.run_on_all(lambda: 3)
     with pytest.raises(UserError, match="have different flags"):
-        processes.check_same("flags", "anything")
+        agreement.check_same("flags", "anything")
 
 
 def raise_(error: Exception) -> None:

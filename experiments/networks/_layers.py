@@ -15,9 +15,9 @@ class ConvReluPool(nn.Module):
     """A 5x5 convolution, relu and 2x2 max-pooling with stride 2.
 
     Attributes:
-        features: number of output channels.
-        padding: pixels of zeros added on each side first; 2 keeps the size ("SAME").
-        dtype: of the computation; parameters are float32.
+        features: Number of output channels.
+        padding: Pixels of zeros added on each side first; 2 keeps the size ("SAME").
+        dtype: Of the computation; parameters are float32.
     """
 
     features: int
@@ -51,10 +51,10 @@ def dropout(features: Array, key: Array | None, rate: float) -> Array:
     """Sets each feature to zero with probability `rate` and scales the others to keep the mean.
 
     Args:
-        features: float array `[B, D]`.
-        key: one PRNG key for the batch, or `[B]` new-style keys, one per example, which make an
+        features: Float array `[B, D]`.
+        key: One PRNG key for the batch, or `[B]` new-style keys, one per example, which make an
             example's noise independent of how a batch is spread over devices; None for no dropout.
-        rate: probability, in [0, 1).
+        rate: Probability, in [0, 1).
 
     Returns:
         Float array `[B, D]`.

@@ -131,7 +131,7 @@ class SingleTerm:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> from dropmax_jax.methods.method import SingleTerm
+        >>> from dropmax_jax.method import SingleTerm
         >>> SingleTerm("margin", lambda key, heads, labels: jnp.zeros(2))(None, None, None)[1]
         {'margin': Array([0., 0.], dtype=float32)}
     """
