@@ -18,10 +18,13 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from dropmax_jax import _checks, _noise
-from dropmax_jax.concrete import sigmoids
+from dropmax_jax._loss_terms import loss_terms
+from dropmax_jax.concrete import log_sigmoid, sigmoids
 
 # Elements of a block: its temporaries stay in a cache, and starting its kernels costs little.
 BLOCK = 2**15
+# Elements that are not worth a loop.
+SMALL = 2**11
 # A logit whose sigmoid is 1 to the last digit, and whose products are finite.
 CERTAIN = 1e6
 # From the lowest power of s up.
@@ -67,28 +70,32 @@ def _loss_jvp(
 ) -> tuple[_LossAndTerms, _LossAndTerms]:
     key, labels, temperature, _, *heads = primals
     _, _, temperature_tangent, weights_tangent, *head_tangents = tangents
-
-    def along(gradient: tuple[Array, ...]) -> Array:
-        """The derivative `[...]` along the tangents of temperature and heads."""
-        slope, *slopes = gradient
-        tangent = jnp.zeros_like(slope)
-        if not isinstance(temperature_tangent, SymbolicZero):
-            tangent += slope * temperature_tangent
-        for slope, head_tangent in zip(slopes, head_tangents, strict=True):
-            if not isinstance(head_tangent, SymbolicZero):
-                tangent += jnp.sum(slope * head_tangent, axis=-1)
-        return tangent
-
-    def along_of_term(weights: Array) -> Array:
-        return along(_with_gradient(epsilon, key, labels, temperature, weights, *heads)[1])
-
-    (loss, terms), gradient = _with_gradient(epsilon, *primals)
-    tangent = along(gradient)
+    (loss, terms), (slope, *slopes) = _with_gradient(epsilon, *primals)
+    tangent = jnp.zeros_like(loss)
+    if not isinstance(temperature_tangent, SymbolicZero):
+        tangent += slope * temperature_tangent
+    for slope, head_tangent in zip(slopes, head_tangents, strict=True):
+        if not isinstance(head_tangent, SymbolicZero):
+            tangent += jnp.sum(slope * head_tangent, axis=-1)
     if not isinstance(weights_tangent, SymbolicZero):
         tangent += sum(term * weights_tangent[i] for i, term in enumerate(terms))
-    # A term is the loss in which it alone counts. XLA leaves these four out where nobody
-    # differentiates the terms.
-    of_terms = tuple(jax.vmap(along_of_term)(jnp.eye(len(terms), dtype=loss.dtype)))
+
+    def plain_terms(temperature: Array, logits: Array, prior: Array, label: Array) -> Any:
+        posterior = lax.stop_gradient(prior) + label
+        noise = _noise.logistic(key, posterior.shape, posterior.dtype)
+        log_mask = log_sigmoid((posterior + noise) / temperature)
+        is_target = _checks.target_mask(labels, logits.shape, "logits")
+        log_epsilon = _checks.log_epsilon(epsilon)
+        return loss_terms(is_target, log_mask, logits, prior, label, log_epsilon)
+
+    # XLA leaves this out where nobody differentiates the terms.
+    changes = [
+        jnp.zeros_like(primal) if isinstance(change, SymbolicZero) else change
+        for primal, change in zip(
+            (temperature, *heads), (temperature_tangent, *head_tangents), strict=True
+        )
+    ]
+    _, of_terms = jax.jvp(plain_terms, (temperature, *heads), tuple(changes))
     return (loss, terms), (tangent, of_terms)
 
 
@@ -100,6 +107,11 @@ def _with_gradient(
 ) -> tuple[_LossAndTerms, tuple[Array, ...]]:
     """The loss and its terms; the loss's derivatives in temperature, `[...]`, and heads."""
     shape, dtype = heads[0].shape, heads[0].dtype
+
+    def few(key: Array, temperature: Array, weights: Array, *rest: Array) -> Any:
+        sources, noise = _noise.logistic_by_row(key, (labels.size, shape[-1]), dtype)
+        drawn = noise(sources).reshape(shape)
+        return _rows(epsilon, _sum, temperature, weights, drawn, *rest)
 
     def at_once(key: Array, temperature: Array, weights: Array, *rest: Array) -> Any:
         noise = _noise.logistic(key, shape, dtype)
@@ -122,6 +134,8 @@ def _with_gradient(
     is_symbolic = not all(isinstance(size, int) for size in shape)
     if is_spread or is_symbolic:
         return at_once(*args)
+    if math.prod(shape) <= SMALL:
+        return few(*args)
     return lax.platform_dependent(*args, cpu=in_blocks, default=at_once)
 
 

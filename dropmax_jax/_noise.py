@@ -42,7 +42,8 @@ def logistic_by_row(
     def noise(row: jax.Array) -> jax.Array:
         # What jax.random.uniform does: the count of the number is hashed, and 23 bits of the hash
         # are the mantissa of a number in [1, 2).
-        count = row * np.uint32(columns) + jnp.arange(columns, dtype=jnp.uint32)
+        places = lax.broadcasted_iota(jnp.uint32, (*row.shape, columns), row.ndim)
+        count = row[..., None] * np.uint32(columns) + places
         high, low = _threefry(words, jnp.zeros_like(count), count)
         mantissa = ((high ^ low) >> 9) | np.uint32(0x3F800000)
         return _from_uniform(lax.bitcast_convert_type(mantissa, jnp.float32) - 1.0)

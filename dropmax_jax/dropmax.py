@@ -29,7 +29,6 @@ References:
     NeurIPS 2018.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -38,12 +37,7 @@ from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
 from dropmax_jax._fused_loss import fused_loss
-from dropmax_jax.concrete import (
-    bernoulli_kl,
-    bernoulli_negative_entropy,
-    log_add_constant,
-    log_sigmoid,
-)
+from dropmax_jax._loss_terms import loss_terms, masked_logits
 from dropmax_jax.heads import Heads, head_arrays
 
 
@@ -131,9 +125,7 @@ def dropmax_logits(logits: ArrayLike, log_mask: ArrayLike, epsilon: float = 1e-2
     log_mask = _checks.class_array("log_mask", log_mask)
     _checks.same_shape("log_mask", log_mask, logits.shape, "logits")
     logits, log_mask = _checks.promote(logits, log_mask)
-    if epsilon == 0.0:
-        return logits + log_mask
-    return logits + log_add_constant(log_mask, jnp.asarray(log_epsilon, log_mask.dtype))
+    return masked_logits(logits, log_mask, log_epsilon)
 
 
 def dropmax_loss_terms(
@@ -171,22 +163,13 @@ def dropmax_loss_terms(
     References:
         Lee et al. 2018, sections 3 and 4 (the variational bound and the regularisers).
     """
-    logits, prior, label = head_arrays(heads, "logits", "prior_logits", "label_logits")
-    is_target = _checks.target_mask(labels, logits.shape, "logits")
+    arrays = head_arrays(heads, "logits", "prior_logits", "label_logits")
+    is_target = _checks.target_mask(labels, arrays[0].shape, "logits")
     log_mask = _checks.class_array("log_mask", log_mask)
-    _checks.same_shape("log_mask", log_mask, logits.shape, "logits")
-
-    masked = dropmax_logits(logits, jnp.where(is_target, 0.0, log_mask), epsilon)
-    # The target's masked logit, read from the logits: the masked ones need not be kept for this.
-    target_logit = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1) + math.log1p(epsilon)
-    posterior = jax.lax.stop_gradient(prior) + label
-    kl = jnp.where(is_target, -log_sigmoid(prior), bernoulli_kl(posterior, prior))
-    return LossTerms(
-        cross_entropy=jax.nn.logsumexp(masked, axis=-1) - target_logit,
-        kl_divergence=jnp.sum(kl, axis=-1),
-        label_regression=-jnp.sum(log_sigmoid(jnp.where(is_target, label, -label)), axis=-1),
-        prior_negative_entropy=jnp.sum(bernoulli_negative_entropy(prior), axis=-1),
-    )
+    _checks.same_shape("log_mask", log_mask, arrays[0].shape, "logits")
+    log_mask, logits, prior, label = _checks.promote(log_mask, *arrays)
+    log_epsilon = _checks.log_epsilon(epsilon)
+    return LossTerms(*loss_terms(is_target, log_mask, logits, prior, label, log_epsilon))
 
 
 def dropmax_loss(
