@@ -33,7 +33,7 @@ class Row:
         hyperparameters: What validation chose, of what was tried.
         summary: The content of the run's `summary.json`.
         validation_error_percent: Mean over seeds at the end of training, by which it was chosen.
-        train_seconds: What training took, with all the hyper-parameters that were tried.
+        train_seconds: What training took, with all the hyperparameters that were tried.
     """
 
     model: str
