@@ -41,7 +41,7 @@ _SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results"
 def main() -> None:
     """Runs the command."""
     command.set_up_jax()
-    # Only now, so that --help and mistakes in flags are answered at once.
+    # We import late, so that --help and mistakes in flags are answered at once.
     import jax
 
     from benchmarks import accelerator_report, loss_report, loss_timing, step_timing

@@ -1,4 +1,4 @@
-"""Checks, before anything is timed, that all trainers compute the same."""
+"""Checks that all trainers compute the same, before anything is timed."""
 
 import tempfile
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from experiments.cli.errors import RunFailedError
 from experiments.data.split import Split
 
 LOSS_TOLERANCE = 1e-4
-# Where two pixels of a pooling window are equal but for rounding, either may get the gradient.
+# If rounding decides between two pixels of a pooling window, either may get the gradient.
 GRADIENT_TOLERANCE = 1e-2
 NUM_STEPS = 3
 
@@ -23,21 +23,21 @@ def check_trainers(
 ) -> None:
     """Checks loss and gradient of one batch, and the loss after three steps of training on it.
 
-    The first are taken with given parameters and noise and without dropout, for each model and
-    network. The steps are those of the softmax on LeNet, which draw nothing: they check optimiser
-    and weight decay.
+    Loss and gradient use given parameters and noise and no dropout, for each model and network.
+    The steps train the softmax on LeNet and draw nothing. They check the optimiser and weight
+    decay.
 
     Args:
-        names: Of peers; the first is what the others are compared with.
+        names: Names of peers; the others are compared with the first.
         models: Names of `recipe.MODELS`.
         networks: Names of `recipe.NETWORKS`.
-        train: Images of which to take a batch.
+        train: Images to take a batch from.
 
     Raises:
-        RunFailedError: Two of them disagree.
+        RunFailedError: Two peers disagree.
     """
     names = [name for name in names if PEERS[name].is_trainer]
-    # Spread over all, for the images may be sorted by class.
+    # The rows are spread over all images, because they may be sorted by class.
     rows = np.linspace(0, len(train.labels) - 1, recipe.BATCH_SIZE).astype(int)
     images, labels = train.images[rows], train.labels[rows]
     expected: dict[str, tuple[float, recipe.Params]] = {}
@@ -101,7 +101,7 @@ def _check_gradient(
 
 
 def relative_distance(found: np.ndarray, expected: np.ndarray) -> float:
-    """The norm of the difference as a part of the norm.
+    """The norm of the difference, relative to the norm of `expected`.
 
     >>> round(relative_distance(np.array([3.0, 4.1]), np.array([3.0, 4.0])), 3)
     0.02

@@ -31,10 +31,10 @@ SIZE = Kind(_parse_size)
 
 
 def divisors(name: str, given: list[int], of: int) -> list[int]:
-    """The whole numbers of a flag, all of which must divide another.
+    """Returns a flag's whole numbers, if all of them divide another number.
 
     Raises:
-        UserError: One does not.
+        UserError: One does not divide it.
 
     >>> divisors("batches", [100, 500], of=10_000)
     [100, 500]
@@ -46,10 +46,10 @@ def divisors(name: str, given: list[int], of: int) -> list[int]:
 
 
 def result_folder(folder: Path) -> Path:
-    """Makes the folder of the results, before an hour is spent on them.
+    """Makes the folder of the results before we spend an hour on them.
 
     Raises:
-        UserError: It cannot be written to.
+        UserError: The folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

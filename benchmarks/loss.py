@@ -30,7 +30,7 @@ def main() -> None:
         raise UserError("how much memory is available is unknown here: pass --max_gigabytes")
     savedir = checks.result_folder(_SAVEDIR.value)
     command.set_up_jax()
-    # Only now, so that --help and mistakes in flags are answered at once.
+    # We import late, so that --help and mistakes in flags are answered at once.
     import jax
 
     from benchmarks import loss_report, loss_timing

@@ -66,7 +66,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def table(records: Sequence[Record], bandwidth: float) -> list[str]:
-    """The lines of the table; sizes that did not fit into the memory are left out."""
+    """The lines of the table, without sizes that did not fit into memory."""
     measured = [record for record in records if "milliseconds" in record]
     return [
         tables.line(_HEADER),
@@ -76,7 +76,7 @@ def table(records: Sequence[Record], bandwidth: float) -> list[str]:
 
 
 def in_words(record: Record, max_bytes: float) -> str:
-    """What was found for one size, in one line."""
+    """The result for one size, in one line."""
     size = f"{record['batch']} x {record['classes']}"
     if "milliseconds" not in record:
         return (
@@ -92,7 +92,7 @@ def in_words(record: Record, max_bytes: float) -> str:
 
 @in_own_style
 def draw(records: Sequence[Record], path: Path) -> None:
-    """Draws how many times the softmax's time DropMax takes, with noise drawn and given."""
+    """Draws DropMax's time relative to the softmax's, with noise drawn and with noise given."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(records))

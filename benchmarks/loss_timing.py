@@ -1,7 +1,7 @@
 """The time of the loss alone, forward and backward, beside optax's softmax cross-entropy.
 
-All functions write their gradients into arrays that they are given, as a training program does
-step after step; what an allocation costs is not the loss's.
+All functions write their gradients into given arrays, as a training program does in every step, so
+that the times exclude allocation.
 """
 
 import functools
@@ -25,8 +25,8 @@ from dropmax_jax import (
 )
 
 NUMBER_BYTES = 4
-# Arrays of [batch, classes] that have to pass between processor and memory: each head is read in
-# the forward and in the backward pass, and its gradient is written.
+# Arrays of [batch, classes] that must pass between processor and memory. The forward and the
+# backward pass each read every head, and its gradient is written.
 ARRAYS_MOVED = {"softmax": 3, "dropmax": 9}
 TRIAD_NUMBERS = 2**26
 
@@ -39,8 +39,8 @@ class Call(NamedTuple):
 
     Attributes:
         compiled: Maps inputs and the arrays it may overwrite to new such arrays.
-        inputs: The names of what it is given.
-        bytes_between: Memory of what it keeps meanwhile, beside inputs and results.
+        inputs: The names of its inputs.
+        bytes_between: Memory that it uses meanwhile, besides inputs and results.
     """
 
     compiled: Any
@@ -53,18 +53,18 @@ def measure(shape: Shape, rounds: int, seconds: float, max_bytes: float) -> dict
 
     Args:
         shape: Batch and classes.
-        rounds: Times that each function has its turn.
-        seconds: Of a turn; one call at least.
+        rounds: How many turns each function has.
+        seconds: Length of a turn; a turn has at least one call.
         max_bytes: Memory that may be used.
 
     Returns:
-        `batch`, `classes`; `milliseconds`, for each function a value for each round;
-        `arrays_between`, the memory each keeps meanwhile, in arrays of [batch, classes]. Or, where
-        the memory does not suffice, `bytes_needed` instead of these two.
+        `batch`, `classes`; `milliseconds`, which has a value per round for each function;
+        `arrays_between`, the memory each uses meanwhile, in arrays of [batch, classes]. If the
+        memory does not suffice, `bytes_needed` replaces these two.
     """
     calls = _compile(shape)
     array_bytes = math.prod(shape) * NUMBER_BYTES
-    # The inputs and the arrays for gradients are there all the time, seven arrays in all.
+    # The inputs and the arrays for gradients, seven in all, are there all the time.
     needed = 7 * array_bytes + max(call.bytes_between for call in calls.values())
     record: dict[str, Any] = {"batch": shape[0], "classes": shape[1]}
     if needed > max_bytes:
@@ -93,7 +93,7 @@ def measure(shape: Shape, rounds: int, seconds: float, max_bytes: float) -> dict
 def bandwidth(rounds: int, seconds: float, max_bytes: float) -> float:
     """Bytes a second that pass between processor and memory in a triad, `a = b + s c`.
 
-    Counts two arrays read and one written, as the STREAM benchmark does; the fastest round.
+    Counts two arrays read and one written, as STREAM does, and uses the fastest round.
     """
     size = max(1, min(TRIAD_NUMBERS, int(max_bytes / (4 * NUMBER_BYTES))))
 
@@ -114,7 +114,7 @@ def bandwidth(rounds: int, seconds: float, max_bytes: float) -> float:
 def alternate(
     functions: Mapping[str, Callable[[], None]], rounds: int, seconds: float
 ) -> dict[str, list[float]]:
-    """Seconds of a call of each function, a value a round; in a round each has its turn."""
+    """Seconds per call of each function, a value per round; each has one turn in a round."""
     found: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
@@ -128,7 +128,7 @@ def alternate(
 
 
 def bytes_moved(model: str, shape: Shape) -> int:
-    """The least that has to pass between processor and memory, see `ARRAYS_MOVED`.
+    """The least that must pass between processor and memory; see `ARRAYS_MOVED`.
 
     >>> bytes_moved("dropmax", (128, 10))
     46080
@@ -154,7 +154,7 @@ def _compile(shape: Shape) -> dict[str, Call]:
     heads = jax.eval_shape(lambda: Heads(*jnp.zeros((3, *shape))))
     key = jax.eval_shape(lambda: jax.random.key(0))
 
-    # Each returns its value, too: without it, a part of the forward pass would be left out.
+    # Each also returns its value; otherwise part of the forward pass would be left out.
     def softmax(heads: Heads, labels: Array, buffers: Buffers) -> tuple[Array, Buffers]:
         value, gradient = jax.value_and_grad(_softmax)(heads.logits, labels)
         return value, (gradient, *buffers[1:])

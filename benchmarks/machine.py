@@ -22,7 +22,7 @@ def describe() -> dict[str, Any]:
 
 
 def describe_aloud() -> dict[str, Any]:
-    """`describe`, printed, with a warning where the machine is busy."""
+    """Prints and returns `describe`, and warns if the machine is busy."""
     found = describe()
     print(in_words(found), flush=True)
     warn_if_busy(found)
@@ -40,7 +40,7 @@ def in_words(machine: dict[str, Any]) -> str:
 
 
 def warn_if_busy(machine: dict[str, Any]) -> None:
-    """Says so if other programs take a part of the processor, for then no figure is right."""
+    """Warns if other programs use the processor, because then no figure is right."""
     load = machine["load_average"]
     if load is not None and load > 0.3:
         print(f"note: the load average is {load}: other programs disturb the figures", flush=True)
@@ -54,14 +54,14 @@ def num_cores() -> int:
 
 
 def memory_bytes(name: str) -> int:
-    """A line of /proc/meminfo, such as MemAvailable, in bytes; 0 where there is no such file."""
+    """A line of /proc/meminfo, such as MemAvailable, in bytes; 0 if there is no such file."""
     return _kilobytes(Path("/proc/meminfo"), name) * 1024
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that this process had resident.
+    """The peak resident memory of this process.
 
-    Of this program only: what getrusage says also counts the process that started it.
+    It counts this program only; getrusage also counts the process that started it.
     """
     peak = _kilobytes(Path("/proc/self/status"), "VmHWM") * 1024
     if peak:

@@ -48,12 +48,12 @@ def main() -> None:
     batches = checks.divisors("batches", _BATCHES.value, _IMAGES.value)
     names = workers.installed(["ours", *_PEERS.value])
     savedir = checks.result_folder(_SAVEDIR.value)
-    # Only now, so that --help and mistakes in flags are answered at once.
+    # We import late, so that --help and mistakes in flags are answered at once.
     from benchmarks import predict_report
 
     found = machine.describe_aloud()
     dataset = load_data(_DATA.config())
-    # Repeated where there are fewer: to predict an image twice takes as long as to predict two.
+    # Images repeat if there are too few: predicting one twice takes as long as predicting two.
     images = np.resize(dataset.test.images, (_IMAGES.value, *dataset.test.images.shape[1:]))
     records: list[dict[str, Any]] = []
     for network in _NETWORKS.value:
@@ -80,8 +80,8 @@ def measure(
     """Measures DropMax with one network.
 
     Returns:
-        A record for each peer, and batch size where it has a choice: `seconds` has a value for
-        each round, of the prediction of all images.
+        A record for each peer, and for each batch size if the peer has a choice. `seconds` is the
+        time to predict all images, with a value per round.
 
     Raises:
         RunFailedError: Two peers predict differently.

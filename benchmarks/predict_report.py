@@ -32,7 +32,7 @@ def write(results: Mapping[str, Any], savedir: Path) -> None:
 
 
 def quickest(records: Sequence[Record]) -> list[Record]:
-    """Of each network, peer and way to predict, the record of the quickest batch size."""
+    """The record of the quickest batch size, for each network, peer and way to predict."""
     found: dict[tuple[str, str, str], Record] = {}
     for record in records:
         key = record["network"], record["peer"], record["function"]
@@ -62,7 +62,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 @in_own_style
 def draw(records: Sequence[Record], num_images: int, path: Path) -> None:
-    """Draws the time of each, a panel for each network."""
+    """Draws the time of each record, with a panel for each network."""
     networks = list(dict.fromkeys(record["network"] for record in records))
     figure = Figure(figsize=(6 * len(networks), 3.6), layout="constrained")
     panels = figure.subplots(1, len(networks), squeeze=False)[0]

@@ -1,8 +1,8 @@
-"""The matrix products of a training step alone, convolutions as plain products of patches.
+"""The matrix products of a training step alone; convolutions are plain products of patches.
 
-Operands lie ready in memory in the shape of the product, without padding; nothing is rearranged,
-pooled, activated, drawn or updated. Each product may write its result or the transpose of it,
-whichever takes less time here.
+Operands lie ready in memory in the shape of the product, without padding. Nothing is rearranged,
+pooled, activated, drawn or updated. Each product writes its result or the transpose, whichever
+takes less time here.
 """
 
 import functools
@@ -29,7 +29,7 @@ class Operands(NamedTuple):
 
 Multiply = Callable[[Operands], Array]
 
-# The output, the gradient of the kernel, that of the inputs; each with its transpose.
+# The output and the gradients of the kernel and of the inputs, each with its transpose.
 _PRODUCTS: tuple[tuple[Multiply, Multiply], ...] = (
     (lambda of: of.inputs @ of.kernel, lambda of: of.kernel.T @ of.inputs.T),
     (lambda of: of.inputs.T @ of.gradient, lambda of: of.gradient.T @ of.inputs),
@@ -40,7 +40,7 @@ _PRODUCTS: tuple[tuple[Multiply, Multiply], ...] = (
 def make(
     model: str, network: str, params: Params, images: np.ndarray, labels: np.ndarray
 ) -> Trainer:
-    """Looks like the trainers, to be measured like them; what it computes is of no use."""
+    """Mimics a trainer so that we can measure it like one; its results are of no use."""
     del params, images, labels
     layers = products(model, network)
     random = np.random.default_rng(0)
@@ -59,8 +59,8 @@ def make(
 
     results = jax.tree.map(lambda shape: jnp.zeros(shape.shape), jax.eval_shape(multiply, operands))
 
-    # The results of the step before are given up for their memory, which a training program, too,
-    # uses again and again. Operands that a loop carried would be copied in every step.
+    # A step donates the previous results, because a training program also reuses their memory. A
+    # loop would copy the operands that it carries in every step.
     @functools.partial(jax.jit, donate_argnums=1, keep_unused=True)
     def step(operands: list[Operands], results: list[list[Array]]) -> list[list[Array]]:
         del results

@@ -26,7 +26,8 @@ def main() -> None:
     """Runs the command."""
     savedir = checks.result_folder(_SAVEDIR.value)
     with tempfile.TemporaryDirectory() as folder:
-        # XLA writes its programs there, which tell what each kernel is for. Before it is imported.
+        # XLA writes its programs there, which show what each kernel is for. We set this before
+        # XLA is imported.
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_dump_to={folder} --xla_dump_hlo_as_text"
         os.environ["JAX_PLATFORMS"] = "cpu"

@@ -1,4 +1,4 @@
-"""What all trainers are given: the numbers of the recipe, the parameters, the check examples.
+"""What all trainers get: the numbers of the recipe, the parameters, the check examples.
 
 Parameters are NumPy arrays by layer, in the layout of JAX and TensorFlow: convolution kernels
 `[height, width, in, out]`, dense kernels `[in, out]`, and dense inputs flattened in the order
@@ -28,7 +28,7 @@ Params = dict[str, dict[str, np.ndarray]]
 
 
 class Network(NamedTuple):
-    """What tells one network from the other: two 5x5 convolutions with pooling, dense, heads."""
+    """The settings of a network of two 5x5 convolutions with pooling, a dense layer and heads."""
 
     features: tuple[int, int]
     padding: int
@@ -37,13 +37,13 @@ class Network(NamedTuple):
 
     @property
     def sides(self) -> tuple[int, int]:
-        """Height, which is the width, of each convolution's output."""
+        """The height of each convolution's output, which equals the width."""
         first = IMAGE_SIZE - 4 + 2 * self.padding
         return first, first // 2 - 4 + 2 * self.padding
 
     @property
     def flat(self) -> int:
-        """How many numbers the dense layer is given."""
+        """How many inputs the dense layer has."""
         return (self.sides[1] // 2) ** 2 * self.features[1]
 
 
@@ -57,7 +57,7 @@ class Inputs(NamedTuple):
     """What a trainer starts from.
 
     Attributes:
-        params: Of all three heads, whatever the model needs.
+        params: Parameters with all three heads, whatever the model needs.
         images: uint8 `[N, 28, 28]`.
         labels: int32 `[N]`.
         noise: Standard logistic, float32 `[N, K]`, to check losses with.
@@ -89,7 +89,7 @@ class Make(Protocol):
     def __call__(
         self, model: str, network: str, params: Params, images: np.ndarray, labels: np.ndarray
     ) -> Trainer:
-        """Gets a model ready for training; what it compiles, it may compile at the first step."""
+        """Gets a model ready for training; it may compile at the first step."""
 
 
 def heads_of(model: str) -> tuple[str, ...]:
@@ -98,16 +98,16 @@ def heads_of(model: str) -> tuple[str, ...]:
 
 
 def params_of(model: str, params: Params) -> Params:
-    """The parameters that a model has, of those of all heads."""
+    """A model's own parameters, out of those with all heads."""
     return {name: params[name] for name in ("conv1", "conv2", "dense", *heads_of(model))}
 
 
 def make_params(network: str, *, random_biases: bool = False) -> Params:
-    """Draws parameters: Glorot-uniform kernels; biases are zero, as training starts.
+    """Draws Glorot-uniform kernels; biases are zero, as at the start of training.
 
     Args:
         network: A name of `NETWORKS`.
-        random_biases: For checks, which zeros could not fail.
+        random_biases: Draw biases too, because checks with zeros could not fail.
     """
     random = np.random.default_rng(0)
     parts = NETWORKS[network]
@@ -131,7 +131,7 @@ def make_params(network: str, *, random_biases: bool = False) -> Params:
 def make_inputs(
     network: str, images: np.ndarray, labels: np.ndarray, *, random_biases: bool = False
 ) -> Inputs:
-    """What a trainer of that network starts from, on those images."""
+    """What a trainer of the network starts from, on the images."""
     noise = np.random.default_rng(1).logistic(size=(len(labels), NUM_CLASSES))
     params = make_params(network, random_biases=random_biases)
     return Inputs(params, images, labels, noise.astype(np.float32))

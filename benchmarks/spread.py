@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Spread(NamedTuple):
-    """The middle and the ends of what the rounds gave."""
+    """The median and the extremes of the rounds."""
 
     median: float
     smallest: float
@@ -17,7 +17,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """The median, the smallest and the largest of a value a round.
+    """The median, the smallest and the largest of one value per round.
 
     >>> print(spread([1.0, 1.5, 1.2]))
     1.20 (1.00 to 1.50)
@@ -26,7 +26,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
-    """The quotient of each round, whose two values were measured one after the other.
+    """The quotient in each round of two values that were measured one after the other.
 
     A machine that slows down for some rounds slows both, and leaves their quotient alone.
 

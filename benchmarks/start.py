@@ -24,7 +24,7 @@ _SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results"
 
 def main() -> None:
     """Runs the command."""
-    # Only now, so that --help is answered at once.
+    # We import late, so that --help is answered at once.
     from benchmarks import start_report, start_timing
 
     data = start_timing.data_flags(_MNIST_PATH.value)

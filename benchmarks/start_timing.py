@@ -16,14 +16,14 @@ _POLL_SECONDS = 0.005
 
 
 class Run(NamedTuple):
-    """What a process of the command took.
+    """What one process of the command took.
 
     Attributes:
-        seconds: From its start to its end.
-        first_step_seconds: To the end of the first epoch, less the time of its steps but the
-            first; a little more than to the first step, by the first validation. None for --help.
-        peak_memory_bytes: The most it had resident.
-        train_seconds: Of the training steps alone, as the run itself says. None for --help.
+        seconds: Time from its start to its end.
+        first_step_seconds: Time to the end of the first epoch, less that of all its steps but the
+            first. It exceeds the time to the first step by the first validation. None for --help.
+        peak_memory_bytes: Its peak resident memory.
+        train_seconds: Time of the training steps alone, as the run reports it. None for --help.
     """
 
     seconds: float
@@ -33,7 +33,7 @@ class Run(NamedTuple):
 
 
 def data_flags(mnist_path: Path | None) -> list[str]:
-    """The flags of the command that say which data it shall use.
+    """The flags that tell the command which data to use.
 
     Raises:
         UserError: There is no such folder.
@@ -51,12 +51,12 @@ def measure(data: list[str], num_epochs: int, rounds: int) -> dict[str, Any]:
 
     Args:
         data: Flags of the command.
-        num_epochs: Of the whole run.
-        rounds: Times to ask for help and to start with a warm cache.
+        num_epochs: Epochs of the whole run.
+        rounds: How often to ask for help and to start with a warm cache.
 
     Returns:
         Lists of `Run` as dictionaries: `help`, `cold`, `warm`, `all_images`; the last is
-        empty where not all of MNIST is given.
+        empty if not all of MNIST is given.
     """
     with tempfile.TemporaryDirectory() as scratch:
 
@@ -71,7 +71,7 @@ def measure(data: list[str], num_epochs: int, rounds: int) -> dict[str, Any]:
 
         helps = [_run(Path(scratch), "help", ["--help"]) for _ in range(rounds)]
         print(f"help: {', '.join(f'{run.seconds:.2f} s' for run in helps)}", flush=True)
-        # All with the same number of epochs, which decides on the program, and so on its cache.
+        # All runs have the same number of epochs, which decides the program and so its cache.
         epochs = f"--num_epochs={num_epochs}"
         found = {
             "help": helps,
@@ -102,7 +102,7 @@ def _run(scratch: Path, name: str, flags: list[str]) -> Run:
         try:
             first_epoch = None
             while True:
-                # Its own memory, which Popen.wait would not tell.
+                # This gives the process's own memory, which Popen.wait does not.
                 pid, status, usage = os.wait4(process.pid, os.WNOHANG)
                 if first_epoch is None and (savedir / "metrics.jsonl").exists():
                     first_epoch = time.perf_counter() - start

@@ -34,12 +34,12 @@ def measure(
         model: A name of `MODELS`.
         network: A name of `NETWORKS`.
         train: The training set.
-        num_steps: To take the mean over; a multiple of an epoch is taken.
+        num_steps: Steps to average over, rounded up to whole epochs.
         programs: Folder that XLA writes its optimised programs to.
 
     Returns:
-        `model`, `network`; `steps`, as many as were taken; `step_milliseconds`, by the clock;
-        `kernel_milliseconds`, of a step, by part of the step.
+        `model`, `network`; `steps`, the number taken; `step_milliseconds`, by the clock;
+        `kernel_milliseconds` of a step, by part of the step.
     """
     num_steps = -(-num_steps // STEPS_A_CALL) * STEPS_A_CALL
     before = set(programs.iterdir())
@@ -56,7 +56,7 @@ def measure(
     kernels = _kernel_seconds(events, names)
     parts: dict[str, float] = collections.defaultdict(float)
     for kernel, kernel_seconds in kernels.items():
-        # A product into which a transposition went has the name of the latter.
+        # A product that is fused with a transposition has the transposition's name.
         is_product = names[kernel].endswith("dot_general") or kernel.startswith("dot")
         parts[part_of(names[kernel], is_product)] += kernel_seconds
     return {
@@ -98,7 +98,7 @@ def _op_names(programs: Iterable[Path]) -> dict[str, str]:
 
 
 def _kernel_seconds(trace: Path, names: Iterable[str]) -> dict[str, float]:
-    """Seconds of each instruction, without loops, whose kernels are there themselves."""
+    """Seconds of each instruction except loops, whose own kernels are in the trace."""
     seconds: dict[str, float] = collections.defaultdict(float)
     kernels = {name for name in names if not name.startswith(("while", "call", "conditional"))}
     for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]:

@@ -22,7 +22,7 @@ def measure(
     rounds: int,
     seconds: float,
 ) -> list[dict[str, Any]]:
-    """Measures each network, model, precision and number of seeds, one program an epoch.
+    """Measures each network, model, precision and number of seeds, with one program per epoch.
 
     Returns:
         A record for each: `steps_per_second` has a value for each round and counts the steps of
@@ -50,7 +50,7 @@ def measure(
 
 
 def memory_bytes(device: Any) -> int:
-    """Memory of a device; of the host for a CPU, 0 where it is unknown."""
+    """The memory of a device, or of the host for a CPU; 0 if it is unknown."""
     if device.platform == "cpu":
         return host_memory_bytes("MemAvailable")
     return int((device.memory_stats() or {}).get("bytes_limit", 0))

@@ -39,7 +39,7 @@ def main() -> None:
     """Runs the command."""
     names = workers.installed(["ours", *_PEERS.value, "products"])
     savedir = checks.result_folder(_SAVEDIR.value)
-    # Only now, so that --help and mistakes in flags are answered at once.
+    # We import late, so that --help and mistakes in flags are answered at once.
     from benchmarks import agreement, train_report
 
     found = machine.describe_aloud()
@@ -50,7 +50,7 @@ def main() -> None:
         records += measure(
             names, _MODELS.value, network, dataset.train, _ROUNDS.value, _SECONDS.value
         )
-        # After each network, lest an interruption take everything.
+        # We write after each network, so that an interruption does not lose everything.
         results = {
             "machine": found,
             "rounds": _ROUNDS.value,

@@ -33,7 +33,7 @@ def write(results: Mapping[str, Any], savedir: Path) -> None:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """The table, with the machine above and what follows from it below."""
+    """The table, with the machine above it and the conclusions below."""
     records: Sequence[Record] = results["records"]
     header = (
         "network",
@@ -60,7 +60,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 @in_own_style
 def draw(records: Sequence[Record], path: Path) -> None:
-    """Draws the steps per second of each trainer, a panel for each network and model."""
+    """Draws the steps per second of each trainer, with a panel for each network and model."""
     cases = list(dict.fromkeys(map(_case, records)))
     columns = min(2, len(cases))
     rows = -(-len(cases) // columns)

@@ -1,7 +1,7 @@
 """A process that holds one trainer and does what it is asked, a line of JSON at a time.
 
-Not a command for users: `benchmarks.workers` starts it. It works only between a request and its
-answer, so that trainers measured in turn do not share the processor.
+This is not a command for users: `benchmarks.workers` starts it. It works only between a request and
+its answer, so that trainers measured in turn do not share the processor.
 """
 
 import importlib
@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import machine, recipe
 from benchmarks.peers import PEERS
 
-# As many as an epoch of MNIST-1K has: how often the project's trainer comes back to the host.
+# The steps of an epoch of MNIST-1K, after which the project's trainer comes back to the host.
 STEPS_A_CALL = 10
 
 
@@ -40,7 +40,7 @@ class Worker:
         return {"loss": loss}
 
     def trained_loss(self, model: str, network: str, num_steps: int) -> dict[str, Any]:
-        """The loss of the inputs after so many steps of training on them as one batch."""
+        """The loss of the inputs after `num_steps` steps of training on them as one batch."""
         params, images, labels, noise = self.inputs
         trainer = self.module.make(model, network, params, images, labels)
         trainer.run(num_steps)
@@ -55,15 +55,15 @@ class Worker:
         self.trainer = self.module.make(model, network, params, images, labels)
         self.trainer.run(1)
         first_step_seconds = time.perf_counter() - start
-        # The project's trainer begins the next call at the beginning of an epoch.
+        # The project's trainer then begins the next call at the start of an epoch.
         self.trainer.run(STEPS_A_CALL - 1)
         return {"import_seconds": self.import_seconds, "first_step_seconds": first_step_seconds}
 
     def measure(self, seconds: float) -> dict[str, Any]:
-        """Trains for so many seconds."""
+        """Trains for this many seconds."""
         trainer = self.trainer
         assert trainer is not None
-        # Others worked meanwhile, and the caches hold their data.
+        # Other workers ran meanwhile, and the caches hold their data.
         trainer.run(STEPS_A_CALL)
         calls, start = 0, time.perf_counter()
         while True:
@@ -90,7 +90,7 @@ class Worker:
         return {"first_seconds": seconds}
 
     def measure_predicting(self, seconds: float) -> dict[str, Any]:
-        """Predicts all images again and again for so many seconds."""
+        """Predicts all images again and again for this many seconds."""
         assert self.predict is not None
         self.predict()
         calls, start = 0, time.perf_counter()
@@ -108,7 +108,7 @@ class Worker:
 
 def main(peer: str, inputs: str) -> None:
     """Answers requests until the input ends."""
-    # Frameworks may print: what they do goes to stderr, and the answers alone to the pipe.
+    # Frameworks may print. Their output goes to stderr; only the answers go to the pipe.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     worker = Worker(peer, Path(inputs))

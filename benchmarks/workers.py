@@ -13,7 +13,7 @@ from benchmarks.peers import PEERS, is_installed
 from experiments.cli.errors import RunFailedError
 
 ROOT = Path(__file__).parents[1]
-# Before a turn: the threads of the worker before may still spin.
+# We wait before a turn, because the previous worker's threads may still spin.
 SETTLE_SECONDS = 0.3
 
 Ask = Callable[..., dict[str, Any]]
@@ -21,7 +21,7 @@ Ask = Callable[..., dict[str, Any]]
 
 
 def installed(names: Sequence[str]) -> list[str]:
-    """The peers of these names whose packages are there; says which are not."""
+    """Returns the named peers whose packages are installed; says which are not."""
     found = []
     for name in dict.fromkeys(names):
         if is_installed(name):
@@ -41,8 +41,8 @@ def worker(peer: str, inputs: Path) -> Iterator[Ask]:
 
     Args:
         peer: A name of `PEERS`.
-        inputs: What `recipe.write_inputs` wrote; what the process says besides, and what it
-            compiles, goes into the same folder.
+        inputs: The file that `recipe.write_inputs` wrote. The process's other output and its
+            compiled programs go into the same folder.
 
     Raises:
         RunFailedError: The process failed, at the start or at a request.
@@ -84,7 +84,7 @@ def worker(peer: str, inputs: Path) -> Iterator[Ask]:
 
 
 def _environment(scratch: Path) -> dict[str, str]:
-    """What makes all use the processor, and compile anew: a cached program tells no time."""
+    """Makes all use the CPU and compile anew, since cached programs have no time to measure."""
     python_path = os.environ.get("PYTHONPATH")
     return {
         **os.environ,

@@ -15,7 +15,7 @@ def count_mappings() -> int:
 
 @pytest.fixture(autouse=True)
 def _few_mappings() -> Iterator[None]:
-    """Each kernel of a program on CPU takes some mappings, and Linux has 65,530 for a process."""
+    """Each kernel of a CPU program takes some mappings, and Linux allows a process 65,530."""
     yield
     if MAPPINGS.exists() and count_mappings() > 20_000:
         jax.clear_caches()
@@ -23,6 +23,6 @@ def _few_mappings() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_is_not_ignored() -> None:
-    """As it is in all processes that are started in the background of a script."""
+    """Restores Ctrl-C, which processes in the background of a script ignore."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

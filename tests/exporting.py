@@ -10,7 +10,7 @@ PLATFORMS = ["cpu", "cuda", "tpu"]
 
 
 def assert_exports(function: Any, *args: Any) -> None:
-    """The function gives the same when exported for any length of the arguments' first axis."""
+    """The function gives the same results if exported for any length of the inputs' first axis."""
     (batch,) = jax.export.symbolic_shape("batch")
 
     def any_length(array: jax.Array) -> jax.ShapeDtypeStruct:

@@ -41,14 +41,14 @@ _SEED = FLAGS.define(
 _EPOCHS = 60
 _CHECKPOINTS = "checkpoints/*.orbax-checkpoint-tmp*"
 _FILES = f"{UNFINISHED}*"
-# A process that was asked to stop has this many seconds; one that was not, more than it needs.
+# Seconds in which a process must stop when asked, and more than it needs when not asked.
 _STOPS_WITHIN, _ENDS_WITHIN = 10, 300
 
 _processes = multiprocessing.get_context("forkserver")
 
 
 class LostError(Exception):
-    """What a fault must not do."""
+    """A fault did what it must not."""
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 class Soak:
-    """Runs, and the faults they have survived.
+    """Runs, and the faults that they have survived.
 
     Attributes:
         counts: how often each fault was survived.
@@ -85,13 +85,13 @@ class Soak:
             "JAX_PLATFORMS": "cpu",
             "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            # What a killed process has not cleaned up.
+            # A killed process cleans nothing up, and this ignores warnings about it.
             "PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker",
         }
         _processes.set_forkserver_preload(
             ["tests.experiments.results", "experiments.reports.plots"]
         )
-        # The first compiles the programs, the second tells how long a run takes without that.
+        # The first run compiles the programs; the second shows how long a run takes otherwise.
         for _ in range(2):
             start = time.monotonic()
             self._end(self._start(), {0})
@@ -99,7 +99,7 @@ class Soak:
             self.undisturbed = self._numbers()
 
     def run(self, seconds: float) -> None:
-        """Has runs survive faults for so long."""
+        """Puts runs through faults for this many seconds."""
         start = time.monotonic()
         while time.monotonic() - start < seconds:
             before = self.counts.total()
@@ -116,7 +116,7 @@ class Soak:
             )
 
     def finish(self) -> None:
-        """Lets the run come to its end, and raises LostError if its numbers are others."""
+        """Lets the run finish, and raises LostError if its numbers differ."""
         self._end(self._start(), {0})
         numbers = self._numbers()
         if different := [name for name in numbers if numbers[name] != self.undisturbed[name]]:
@@ -134,7 +134,7 @@ class Soak:
             self._second_run,
         ]
 
-    # The faults; a process that ends before its fault comes has not survived any.
+    # The faults follow. A process that ends before its fault comes has survived none.
 
     def _killed(self, when: str = "at any moment", pattern: str = "") -> None:
         there_before = set(self.savedir.glob(pattern)) if pattern else set()
@@ -158,7 +158,7 @@ class Soak:
     def _disk_full(self) -> None:
         process = self._start_and_wait()
         if process.is_alive() and process.pid is not None:
-            # Files grow to this size and no further, as on a full disk; what it prints is smaller.
+            # Files grow to this size and no further, as on a full disk. The output is smaller.
             size = int(10 ** self.rng.uniform(3.5, 5))
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
         self._end(process, {1, 0}, "disk full")
@@ -172,7 +172,7 @@ class Soak:
             self.counts["second run on one folder"] += 1
 
     def _damage(self) -> None:
-        """Damages the newest checkpoint, if there is another that is whole."""
+        """Damages the newest checkpoint, if another one is whole."""
         steps = [path for path in self.savedir.glob("checkpoints/*") if path.name.isdecimal()]
         newest = max(steps, key=lambda path: int(path.name), default=None)
         if newest is None or not {path.name for path in steps} - {newest.name} - self.damaged:
@@ -194,13 +194,13 @@ class Soak:
     # The run.
 
     def _start_and_wait(self) -> BaseProcess:
-        """Starts the command and lets it run for a part of what it takes to the end."""
+        """Starts the command and lets it run for part of the time that it needs to finish."""
         process = self._start()
         process.join(self.rng.uniform(0, 0.5 * self.seconds))
         return process
 
     def _start(self, name: str = "first") -> BaseProcess:
-        """Starts the command, to begin the run or go on with it."""
+        """Starts the command, which begins the run or goes on with it."""
         output = self.folder / f"{name}.txt"
         output.unlink(missing_ok=True)
         arguments = [
@@ -222,11 +222,11 @@ class Soak:
         return process
 
     def _end(self, process: BaseProcess, codes: set[int], fault: str = "") -> None:
-        """Waits for a process to end, and looks at how it does and what it leaves."""
+        """Waits for a process to end, and checks how it ends and what it leaves."""
         process.join(_ENDS_WITHIN)
         output = (self.folder / f"{process.name}.txt").read_text()
         code = process.exitcode
-        # Of a KeyboardInterrupt within a finaliser Python itself tells, and goes on.
+        # Python itself reports a KeyboardInterrupt within a finaliser, and goes on.
         is_told = "Traceback" in output and "Exception ignored in" not in output
         if code not in codes or is_told:
             raise LostError(f"exit code {code} after {fault or 'no fault'}: {output}")
@@ -242,7 +242,7 @@ class Soak:
         return (self.savedir / "summary.json").exists()
 
     def _numbers(self) -> dict[str, Any]:
-        """What the finished run came to; removes it, for the next."""
+        """Returns the finished run's results, and removes the run for the next one."""
         from tests.experiments.results import events_of, numbers_of
 
         add_tiny()
@@ -262,9 +262,9 @@ class Soak:
 
 
 def run_command(arguments: list[str], output: Path) -> None:
-    """Runs the command in this process, with what it prints in a file."""
+    """Runs the command in this process, with its output in a file."""
     add_tiny()
-    # Only now, as it reads which networks there are.
+    # We import late, because it reads which networks exist.
     from experiments import mnist
 
     with output.open("wb") as file:

@@ -63,7 +63,7 @@ def test_the_method_the_network_the_data_and_the_flag_train_together(changed: Pa
     assert config["settings"] == {"gamma": 1.0}
     summary = json.loads((changed / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["test_error_percent"][0] < 50
-    # What no flag changes is kept.
+    # The run keeps what no flag changes.
     assert "focal, mlp, stripes" in run(changed, "experiments.mnist", "--savedir=run", "--resume")
 
 

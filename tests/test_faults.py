@@ -1,4 +1,4 @@
-"""The table of faults names tests that there are."""
+"""The table of faults names tests that exist."""
 
 import ast
 import re

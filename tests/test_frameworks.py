@@ -1,4 +1,4 @@
-"""Any network that gives three vectors per example will do, whatever it is written with."""
+"""Any network that gives three vectors per example works, in any framework."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,7 +31,7 @@ def mean_loss(key: jax.Array, outputs: jax.Array, labels: jax.Array) -> jax.Arra
 
 
 def pure(apply: Callable[..., jax.Array], params: Any) -> tuple[Step, Predict]:
-    """Trains a function of parameters and examples: all but NNX."""
+    """Trains a function of parameters and examples, for all frameworks but NNX."""
     opt_state = OPTIMIZER.init(params)
 
     @jax.jit

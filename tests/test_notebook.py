@@ -1,4 +1,4 @@
-"""The notebook does what it shows, all but its shell commands."""
+"""The notebook does what it shows, except for its shell commands."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ def test_its_cells_run_and_dropmax_learns(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert all(cell["outputs"] == [] for cell in cells if cell["cell_type"] == "code")
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
-    # Of IPython, which only a notebook needs.
+    # This stands for IPython, which only a notebook needs.
     display: Any = types.ModuleType("IPython.display")
     display.Image = display.display = print
     monkeypatch.setitem(sys.modules, "IPython.display", display)

@@ -1,4 +1,4 @@
-"""What the package asks for is what the project is tested with."""
+"""The package asks for what the project is tested with."""
 
 import tomllib
 from pathlib import Path

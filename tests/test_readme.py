@@ -1,4 +1,4 @@
-"""What the README shows works, and is what CI runs."""
+"""The README's examples work, and CI runs them."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_example_runs() -> None:
-    # The other, of a trained run, is tested in tests/experiments/test_trained.py.
+    # tests/experiments/test_trained.py tests the other example, of a trained run.
     example, _ = blocks("python")
     names: dict[str, object] = {}
     exec(example, names)

@@ -1,9 +1,9 @@
-"""The trainers that are compared, each in its own file with the same few functions.
+"""The trainers that we compare, each in its own file with the same few functions.
 
 - `make(model, network, params, images, labels)` gives a `recipe.Trainer`.
 - `loss_and_gradient(model, network, params, images, labels, noise)` gives the mean loss of a batch
   without dropout or weight decay, for the logistic noise given, and its gradient.
-- `predictor(model, network, params, images, batch_size)`, where a peer has one, gives a function
+- `predictor(model, network, params, images, batch_size)`, if a peer has one, gives a function
   that returns the log-probabilities of all images, `[N, K]`.
 
 This file imports none of them, so that each process loads one framework only.
@@ -17,8 +17,8 @@ class Peer(NamedTuple):
     """A trainer.
 
     Attributes:
-        module: That holds its functions.
-        needs: The package to import, and to install where it is missing.
+        module: The module that holds its functions.
+        needs: The package to import, and to install if it is missing.
         is_trainer: Whether it computes the recipe, and so the same loss as the others.
     """
 
@@ -40,5 +40,5 @@ PEERS = {
 
 
 def is_installed(name: str) -> bool:
-    """Whether the package that a peer needs is there."""
+    """Whether the package that a peer needs is installed."""
     return importlib.util.find_spec(PEERS[name].needs) is not None

@@ -39,7 +39,7 @@ def make(
         last = step + num_steps
         while step < last:
             stop = min(last, (step // setup.steps_per_epoch + 1) * setup.steps_per_epoch)
-            # The trainer, too, waits after each call: to look for a wish to stop.
+            # The real trainer also waits after each call, to look for a request to stop.
             state = jax.block_until_ready(run_steps(state, seeds, step, stop, *data))
             step = stop
 
@@ -88,8 +88,8 @@ def predictor(
         network: A name of `NETWORKS`.
         params: What to predict with.
         images: uint8 `[N, 28, 28]`.
-        batch_size: Not used, for the project chooses its own.
-        num_masks: If not 0, average the predictions of so many masks drawn from the prior.
+        batch_size: Not used, because the project chooses its own.
+        num_masks: If not 0, average the predictions of this many masks drawn from the prior.
     """
     del batch_size
     setup = _setup(model, network, BATCH_SIZE)

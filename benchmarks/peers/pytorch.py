@@ -38,7 +38,7 @@ def make(
     Args:
         model: A name of `MODELS`.
         network: A name of `NETWORKS`.
-        params: To start from.
+        params: Parameters to start from.
         images: uint8 `[N, 28, 28]`.
         labels: int32 `[N]`.
         wrap: May compile the loss.
@@ -146,7 +146,7 @@ def _tensors(model: str, network: str, params: Params, channels_last: bool = Fal
             value = value.T
         found = torch.from_numpy(np.array(value, order="C"))
         if channels_last and found.dim() == 4:
-            # A convolution takes the order of its arrays from its kernel, too.
+            # A convolution also takes the order of its arrays from its kernel.
             found = found.to(memory_format=torch.channels_last)
         return found.requires_grad_()
 

@@ -1,7 +1,7 @@
 """The recipe in TensorFlow 2, without Keras: a `tf.function` a step, and the fused Adam.
 
-Images, shuffled order and the place in it stay in variables, so that a step is a call without
-arguments, which is the cheapest there is.
+Images, shuffled order and the place in it stay in variables. So a step is a call without arguments,
+the cheapest kind of call.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def make(
             loss = _mean_loss(heads, batch_labels, noise)
         named = _named(variables)
         gradients = tape.gradient(loss, [variable for _, variable in named])
-        # The operation adds ε before it corrects the second moment, the others after.
+        # This operation adds ε before it corrects the second moment; the others add it after.
         epsilon = _ADAM_EPSILON * tf.sqrt(1 - beta2_power)
         for (layer, variable), gradient, first, second in zip(
             named, gradients, first_moments, second_moments, strict=True
@@ -86,7 +86,7 @@ def make(
                 left = len(labels)
             train_step()
             left -= BATCH_SIZE
-        # Reads a variable, and so waits.
+        # Reading a variable waits for the steps.
         place.numpy()
 
     def params_now() -> Params:
@@ -194,7 +194,7 @@ def _mean_loss(heads: dict[str, Any], labels: Any, noise: Any) -> Any:
     cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels, logits + tf.math.log(mask + EPSILON)
     )
-    # The cross-entropies of q and of p with p, and of q with q, give both divergences.
+    # The cross-entropies of q with p, of p with p and of q with q give both divergences.
     q, p = tf.sigmoid(posterior), tf.sigmoid(prior)
     kl = _binary_cross_entropy(q, prior) - _binary_cross_entropy(q, posterior)
     kl = tf.where(is_target, tf.nn.softplus(-prior), kl)

@@ -84,7 +84,7 @@ def test_the_loss_is_measured_from_end_to_end(
 
 @pytest.mark.slow
 def test_a_step_is_profiled_from_end_to_end(tmp_path: Path) -> None:
-    # In a process of its own: XLA reads what to write down when it is loaded.
+    # This takes its own process, because XLA reads what to dump when it is loaded.
     subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks.profile", "--networks=lenet", "--steps=10"),
@@ -98,7 +98,7 @@ def test_a_step_is_profiled_from_end_to_end(tmp_path: Path) -> None:
     milliseconds = record["kernel_milliseconds"]
     layers = {part.partition(",")[0] for part in milliseconds}
     assert {"convolution 1", "convolution 2", "dense", "heads", "loss and noise"} < layers
-    # Most of the time is found: kernels may run side by side, or XLA wait between them.
+    # Kernels account for most of the time. They may run side by side, or XLA wait between them.
     assert 0.3 < sum(milliseconds.values()) / record["step_milliseconds"] < 4
     assert "| convolution 2, backward, products |" in (tmp_path / "profile.md").read_text()
 

@@ -1,4 +1,4 @@
-"""All peers compute what this project computes. Those that are not installed are skipped."""
+"""All peers compute what this project computes. Peers that are not installed are skipped."""
 
 import functools
 import importlib
@@ -10,7 +10,7 @@ import pytest
 from benchmarks import agreement, recipe
 from benchmarks.peers import PEERS, is_installed, ours
 
-# The compiled one would take a minute; `benchmarks.train` checks it before it measures.
+# The compiled peer would take a minute; `benchmarks.train` checks it before it measures.
 OTHERS = [
     name
     for name, peer in PEERS.items()
@@ -28,7 +28,7 @@ def module_of(name: str) -> Any:
 def batch(network: str, size: int = 20) -> recipe.Inputs:
     random = np.random.default_rng(3)
     images = random.integers(0, 256, (size, 28, 28), np.uint8)
-    # Blank regions, where the pooled numbers tie.
+    # The pooled numbers tie in blank regions.
     images[:, :9] = images[:, :, 20:] = 0
     labels = np.arange(size, dtype=np.int32) % 10
     return recipe.make_inputs(network, images, labels, random_biases=True)
@@ -64,8 +64,8 @@ def test_same_parameters_after_some_steps(name: str) -> None:
         for kind, values in arrays.items():
             moved = values - inputs.params[layer][kind]
             difference = found[layer][kind] - values
-            # Adam's first steps have the size of the rate, whatever that of the gradient: where
-            # rounding decides on the gradient's sign, single parameters differ.
+            # Adam's first steps have the size of the rate, whatever the gradient's size. Single
+            # parameters differ if rounding decides the gradient's sign.
             assert np.linalg.norm(difference) < 0.03 * np.linalg.norm(moved), (layer, kind)
 
 

@@ -1,4 +1,4 @@
-"""The paper's formulas as it writes them, in NumPy, to hold the library against.
+"""The paper's formulas as it writes them, in NumPy, to test the library against.
 
 They take complex numbers, so that a derivative is the imaginary part of a small imaginary step,
 exact to the last digits. They overflow where the library must not: keep the logits moderate.
@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 def enable_x64(new_val: bool = True) -> Any:
-    """`jax.enable_x64`, which versions before 0.8 have elsewhere."""
+    """`jax.enable_x64`, which jax before 0.8 has elsewhere."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(new_val)
     experimental = importlib.import_module("jax.experimental")
@@ -56,7 +56,7 @@ def loss_terms(
     epsilon: float,
     prior_in_posterior: Array | None = None,
 ) -> dict[str, Array]:
-    """The four terms; the prior within the posterior is an argument of its own, held constant."""
+    """The four terms; the prior within the posterior is a separate, constant argument."""
     target = one_hot(y, o.shape[-1])
     posterior = (prior if prior_in_posterior is None else prior_in_posterior) + label
     mask = np.where(target, 1.0, sigmoid((posterior + noise) / temperature))

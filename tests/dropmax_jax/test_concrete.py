@@ -116,7 +116,7 @@ def test_entropy_is_even_and_between_its_bounds() -> None:
 
 @pytest.mark.parametrize("point", [0.0, -1.3, 0.8])
 def test_derivatives_of_every_order(point: float) -> None:
-    # At 0 too, where |a| has a kink: heads that start from zero are exactly there.
+    # This includes 0, where |a| has a kink: heads that start from zero are exactly there.
     with oracle.enable_x64():
         other = 0.7
         cases: list[tuple[Any, Any]] = [

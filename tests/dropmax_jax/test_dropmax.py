@@ -116,7 +116,7 @@ def test_elbo_with_hard_masks_is_below_the_marginal(seed: int) -> None:
         bounds = elbo(KEY, many, jnp.full(size, label), temperature=1e-5)
         error = 4.0 * float(bounds.std()) / np.sqrt(size)
         assert float(bounds.mean()) <= marginal[label] + error
-        assert float(bounds.mean()) >= marginal[label] - 5.0  # not vacuously
+        assert float(bounds.mean()) >= marginal[label] - 5.0  # the bound is not vacuous
 
 
 def test_sampled_predictions_average_to_the_marginal() -> None:
@@ -182,7 +182,7 @@ def test_empty_batch() -> None:
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint32, np.int32, np.int64])
 def test_labels_of_any_integer_dtype(dtype: Any) -> None:
-    # 300 classes are more than eight bits count.
+    # Eight bits cannot count 300 classes.
     heads = oracle.random_heads(0, (4, 300))
     labels = np.array([0, 1, 100, 127])
     expected = dropmax_loss(KEY, heads, jnp.asarray(labels))
@@ -320,7 +320,7 @@ def test_hessian_at_zero_heads_is_symmetric_and_right() -> None:
             return mean_loss(zeros._replace(prior_logits=prior), KEY, jnp.zeros(1, jnp.int32))
 
         hessian = jax.jit(jax.hessian(prior_loss))(jnp.zeros((1, 3))).reshape(3, 3)
-        # Negative entropy and -log ρ_t or KL(q‖ρ), q held constant, curve by 1/4 each at 0.
+        # Negative entropy has curvature 1/4 at 0, and so has -log ρ_t or KL(q‖ρ) with q constant.
         np.testing.assert_allclose(hessian, 0.5 * np.eye(3), atol=1e-12)
 
 
@@ -331,7 +331,7 @@ def test_eval_shape() -> None:
 
 
 def test_checkpointed_loss_keeps_only_the_heads() -> None:
-    # What a checkpointed loss keeps for the backward pass is its arguments, nothing of size K more.
+    # A checkpointed loss keeps only its arguments for the backward pass, nothing else of size K.
     _, backward = jax.vjp(jax.checkpoint(mean_loss), HEADS)
     kept = [leaf for leaf in jax.tree.leaves(backward) if getattr(leaf, "ndim", 0) == 2]
     assert len(kept) <= 3

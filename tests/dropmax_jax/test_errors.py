@@ -1,4 +1,4 @@
-"""What cannot be right is refused while tracing, with the argument, the rule and what was given."""
+"""Tracing refuses wrong arguments, naming the argument, the rule and the given value."""
 
 import re
 from collections.abc import Callable
@@ -151,7 +151,7 @@ def test_temperature(call: Callable[[Any], Any]) -> None:
     for text in ("cold", ","):
         check(partial(call, text), TypeError, f"temperature must be a number, but is {text!r}")
     check(lambda: call(True), TypeError, "temperature must be a Python number, but is True")
-    # Larger than an int32.
+    # This is larger than an int32.
     np.testing.assert_array_equal(call(2**31), call(2.0**31))
 
 

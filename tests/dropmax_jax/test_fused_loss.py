@@ -1,4 +1,4 @@
-"""`dropmax_loss` is the sum of the terms that users can compute, cheaper."""
+"""`dropmax_loss` is the sum of the terms that users can compute, at less cost."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ from dropmax_jax._noise import logistic, logistic_by_row
 from tests.dropmax_jax import oracle
 
 KEY = jax.random.key(0)
-# More than a block of rows, and not a whole number of blocks.
+# These rows are more than a block, and not a whole number of blocks.
 LARGE = (70, 1000)
 LABELS = np.arange(70) * 14
 
@@ -176,7 +176,7 @@ def test_second_derivatives_are_those_of_the_terms(scale: float) -> None:
         direction = Heads(*(jnp.asarray(h, jnp.float64) for h in oracle.random_heads(4, (2, 3))))
         labels = jnp.array([0, 2])
 
-        # The derivative along a line of the loss and of its gradient; then of the former once more.
+        # This is the directional derivative of loss and gradient, then the gradient of the former.
         def along(loss: Callable[..., jax.Array]) -> Any:
             def total(heads: Heads, temperature: jax.Array) -> jax.Array:
                 return loss(KEY, heads, labels, temperature).sum()

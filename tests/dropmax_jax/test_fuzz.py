@@ -33,14 +33,14 @@ from tests.dropmax_jax import oracle
 
 KEY = jax.random.key(0)
 DTYPES: list[Any] = [np.float32, np.float16, jnp.bfloat16]
-# Few shapes: each is compiled anew.
+# There are few shapes, because each is compiled anew.
 SHAPES = [(3,), (2, 2, 5)]
 CONFIG = settings(max_examples=30, deadline=None, derandomize=True)
 
 
 @st.composite
 def cases(draw: st.DrawFn, size: float) -> tuple[list[Any], Any]:
-    """Three heads of one dtype, holding what it can represent, and labels."""
+    """Three heads of one dtype, with values that it can represent, and labels."""
     shape = draw(st.sampled_from(SHAPES))
     dtype = draw(st.sampled_from(DTYPES))
     elements = st.floats(-size, size, width=32)
@@ -135,7 +135,7 @@ def test_elementwise_functions_are_the_formulas(case: tuple[list[Any], Any]) -> 
 @CONFIG
 @given(cases(size=1e4), st.sampled_from([1e-20, 1e-3, 0.0]))
 def test_masked_logits_are_the_formula(case: tuple[list[Any], Any], epsilon: float) -> None:
-    """Of masks from all to nothing."""
+    """The masks retain anything from all to nothing."""
     (logits, log_mask, _), _ = case
     log_mask = np.where(log_mask > 5e3, -np.inf, -abs(log_mask)).astype(log_mask.dtype)
     o, log_z = np.asarray(logits, np.float64), np.asarray(log_mask, np.float64)
@@ -176,7 +176,7 @@ F, Y = jnp.log(jnp.full((4, 3), 1 / 3)), jnp.ones(4, jnp.int32)
 HEADS = Heads(F, F, F)
 LOG_PROBS = {"log_probs": F, "labels": Y}
 RANKED = {"uncertainties": jnp.arange(4.0), "is_error": Y == 1}
-# Every public function, with arguments that are right.
+# Every public function, with valid arguments.
 GOOD: dict[Callable[..., Any], dict[str, Any]] = {
     bernoulli_kl: {"q_logits": F, "p_logits": F},
     bernoulli_negative_entropy: {"logits": F},
@@ -232,7 +232,7 @@ def test_nonsense_in_any_argument_of_any_function_is_refused_or_right(
     call: tuple[Callable[..., Any], str], anything: Any, field: str
 ) -> None:
     function, name = call
-    # In float32, where the largest floats are infinite.
+    # The functions compute in float32, where the largest floats are infinite.
     is_finite = not isinstance(anything, float) or abs(anything) <= float(np.finfo(np.float32).max)
     value = HEADS._replace(**{field: anything}) if name == "heads" else anything
     message = ""
@@ -241,7 +241,7 @@ def test_nonsense_in_any_argument_of_any_function_is_refused_or_right(
     except (TypeError, ValueError) as error:
         message = str(error)
     if message:
-        # Some tell of the argument that does not go with this one.
+        # Some messages name the argument that does not go with this one.
         assert message.startswith(tuple(GOOD[function]))
         assert " must " in message
     elif is_finite and function is not metrics.auroc:

@@ -1,4 +1,4 @@
-"""Every method, on any heads: its formula in NumPy for the classes it drew, and never NaN."""
+"""Every method on any heads equals its NumPy formula for the classes it drew, never NaN."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ from dropmax_jax.methods.class_dropout import sample_retained_classes
 from dropmax_jax.methods.sampled_softmax import sample_class_subset
 from tests.dropmax_jax import oracle
 
-# Few: each is compiled anew.
+# There are few kinds, because each is compiled anew.
 KINDS: list[tuple[tuple[int, ...], Any]] = [((3,), np.float32), ((2, 2, 5), jnp.bfloat16)]
 CONFIG = settings(max_examples=25, deadline=None, derandomize=True)
 KEYS = st.integers(0, 2**32 - 1)
@@ -25,7 +25,7 @@ KEYS = st.integers(0, 2**32 - 1)
 
 @st.composite
 def cases(draw: st.DrawFn, size: float) -> tuple[Heads, Any]:
-    """Three heads of one dtype, holding what it can represent, and labels."""
+    """Three heads of one dtype, with values that it can represent, and labels."""
     shape, dtype = draw(st.sampled_from(KINDS))
     elements = st.floats(-size, size, width=32)
     heads = [draw(st_numpy.arrays(np.float32, shape, elements=elements)) for _ in range(3)]
@@ -65,7 +65,7 @@ def test_no_method_gives_nan(name: str, case: tuple[Heads, Any], seed: int) -> N
         assert np.all(np.isfinite(gradient.astype(np.float32)))
     for predictions in (found["log_probs"], found.get("samples", found["log_probs"])):
         assert not np.any(np.isnan(predictions))
-        # Of logits near 1e4 float32 keeps three decimals.
+        # float32 keeps three decimals of logits near 1e4.
         np.testing.assert_allclose(np.exp(predictions).sum(-1), 1.0, rtol=2e-3)
 
 
@@ -109,7 +109,7 @@ class Case:
 
 
 def without(classes: Any, logits: Any) -> Any:
-    """Logits of which all but these classes are dropped."""
+    """The logits, with all but these classes dropped."""
     return np.where(classes, logits, -1e9)
 
 
@@ -186,7 +186,7 @@ FORMULAS: dict[str, Callable[[Case, Any], Any]] = {
     "random_dropmax_logit": random_dropmax_logit,
     "dropmax_logit": dropmax_logit,
     "temperature_scaling": temperature_scaling,
-    # Its dropout is the network's.
+    # Its dropout belongs to the network.
     "mc_dropout": softmax,
 }
 

@@ -1,4 +1,4 @@
-"""Metrics of any predictions are their definitions in NumPy, and never NaN."""
+"""Metrics of any predictions equal their definitions in NumPy, and are never NaN."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dropmax_jax import metrics
 from tests.dropmax_jax import oracle
 
-# Few: the operations are compiled anew for each.
+# There are few shapes, because the operations are compiled anew for each.
 SHAPES = [(1, 1), (7, 3), (2, 3, 4)]
 DTYPES: list[Any] = [np.float32, jnp.bfloat16]
 CONFIG = settings(max_examples=40, deadline=None, derandomize=True)
@@ -52,7 +52,7 @@ def test_calibration(case: tuple[Any, Any], num_bins: int) -> None:
     log_probs, labels = case
     confidence = np.exp(log_probs.max(-1).astype(np.float32)).astype(np.float64).ravel()
     correct = (log_probs.argmax(-1) == labels).ravel().astype(float)
-    # Right beside an edge, rounding decides on the bin.
+    # Rounding decides the bin right beside an edge.
     places = confidence * num_bins
     assume(np.all((abs(places - places.round()) > 1e-4) | (confidence == 1.0)))
     bins = np.clip(np.ceil(places).astype(int) - 1, 0, num_bins - 1)
@@ -108,7 +108,7 @@ def test_entropies(case: tuple[Any, Any]) -> None:
     )
 
 
-# XLA on CPU takes subnormal numbers for 0; that of the last two here only their difference is one.
+# XLA on CPU treats subnormal numbers as 0. Only the difference of the last two is subnormal.
 SCORES = st.one_of(
     st.floats(allow_nan=False, allow_subnormal=False, width=32),
     st.sampled_from([0.0, 1.0, np.inf, -np.inf, 1e38, -1e38, 2.0**-126, 1.5 * 2.0**-126]),
@@ -132,7 +132,7 @@ def test_detection(case: tuple[Any, Any]) -> None:
         expected = np.mean((positive > negative) + 0.5 * (positive == negative))
         np.testing.assert_allclose(metrics.auroc(scores, flags), expected, rtol=1e-5, atol=1e-6)
     else:
-        assert np.isnan(metrics.auroc(scores, flags))  # as it says
+        assert np.isnan(metrics.auroc(scores, flags))  # as documented
     rates = np.array([is_error[s == value].mean() for value in s])
     expected = np.cumsum(rates[np.argsort(s)]) / np.arange(1, len(s) + 1)
     found = metrics.risk_coverage(scores, flags)

@@ -20,7 +20,7 @@ LABELS = jnp.array([0, 1, 2, 3, 4, 0])
 
 
 def heads_of(method: Method) -> Heads:
-    """The heads that the method asks for, and no other."""
+    """Only the heads that the method asks for."""
     given = {name: getattr(HEADS, name) for name in method.heads}
     return Heads(**({"logits": HEADS.logits} | given))
 

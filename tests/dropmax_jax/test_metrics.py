@@ -99,7 +99,7 @@ def test_reliability_bins_count_every_example_once() -> None:
 
 
 def test_calibration_of_a_million_is_not_rounded() -> None:
-    """Added up one after the other, float32 confidences are 0.007 off."""
+    """float32 confidences are 0.007 off if they are added up one after the other."""
     confidence = np.full(1_000_000, 0.98, np.float32)
     log_probs = np.log(np.stack([confidence, 1.0 - confidence], axis=-1))
     labels = np.arange(1_000_000) % 50 == 0
@@ -209,7 +209,7 @@ SCORES = np.random.default_rng(1).normal(size=500).astype(np.float32)
 FLAGS = np.random.default_rng(2).random(500) < 1.0 / (1.0 + np.exp(-SCORES))
 
 
-@pytest.mark.parametrize("decimals", [7, 1, 0, -1])  # the fewer, the more ties
+@pytest.mark.parametrize("decimals", [7, 1, 0, -1])  # fewer decimals give more ties
 def test_auroc_is_scikit_learns(decimals: int) -> None:
     scores = np.round(SCORES, decimals)
     expected = sklearn.metrics.roc_auc_score(FLAGS, scores)

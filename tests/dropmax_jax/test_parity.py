@@ -1,6 +1,6 @@
-"""The library gives the reference vectors, which were computed outside of it.
+"""The library reproduces reference vectors that were computed outside it.
 
-By float64 NumPy, from the formulas; the gradients by central differences.
+Float64 NumPy computed them from the formulas, and the gradients by central differences.
 """
 
 from pathlib import Path
@@ -26,8 +26,8 @@ DATA = Path(__file__).parents[1] / "data"
 NAMES = ("terms_k10", "terms_k100")
 TERMS = ("cross_entropy", "kl", "aux", "neg_entropy")
 
-# Central differences in float64 left the stored gradients this accurate; that the library's are
-# within 1e-9 of the truth is shown with exact derivatives below.
+# Central differences in float64 left the stored gradients this accurate. Exact derivatives below
+# show that the library's gradients are within 1e-9 of the truth.
 STORED_GRADIENT_TOLERANCE = {"terms_k10": 1e-9, "terms_k100": 5e-9}
 
 

@@ -1,4 +1,4 @@
-"""The functions where JAX is strict: without implicit promotion, in shard_map; and copied."""
+"""The functions work without implicit promotion, in shard_map, and when copied."""
 
 import copy
 import pickle
@@ -28,7 +28,7 @@ switches = pytest.mark.parametrize("switch", SWITCHES, ids=["rank", "dtype"])
 
 
 def program_of(method: Method) -> str:
-    """The text of a program that computes all that the method gives."""
+    """The text of a program that computes all of the method's results."""
 
     def everything(heads: Heads) -> Any:
         loss = jax.value_and_grad(lambda heads: method.loss(KEY, heads, LABELS).sum())(heads)
@@ -45,7 +45,7 @@ def program_of(method: Method) -> str:
 def test_methods(name: str, switch: Callable[[], AbstractContextManager[None]]) -> None:
     if name == "sparsemax" and switch is SWITCHES[1]:
         pytest.skip("optax's projection promotes dtypes itself")
-    # JAX refuses while it traces; a program that is the same gives the same, and need not run.
+    # JAX refuses while it traces. The same program gives the same results and need not run.
     expected = program_of(METHODS[name])
     with switch():
         assert program_of(METHODS[name]) == expected
@@ -53,7 +53,7 @@ def test_methods(name: str, switch: Callable[[], AbstractContextManager[None]]) 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_in_shard_map(name: str) -> None:
-    """Which tells values that differ between devices from others, on one device too."""
+    """shard_map tracks which values differ between devices, even on one device."""
     method = METHODS[name]
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
 

@@ -31,7 +31,7 @@ def small_data(mnist_folder: Path) -> data.Dataset:
 
 @pytest.fixture(scope="session")
 def small_config(small_data: data.Dataset, mnist_folder: Path) -> MakeConfig:
-    """Makes configurations of the network `tiny` on `small_data`, of a model and more settings."""
+    """Makes configurations of `tiny` on `small_data`, from a model and more settings."""
     fingerprint = data.fingerprint(small_data)
 
     def make(model: str, **settings: Any) -> Config:
@@ -44,7 +44,7 @@ def small_config(small_data: data.Dataset, mnist_folder: Path) -> MakeConfig:
 
 @pytest.fixture
 def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for a container's user, who has no entry in passwd to find one by."""
+    """Removes the home, as for a container's user, who has no entry in passwd to find it by."""
 
     def getpwuid(number: int) -> None:
         raise KeyError(number)
@@ -87,7 +87,7 @@ def finished_run(
 ) -> Path:
     """The folder of a finished run: softmax, `tiny`, seeds 0 and 1, 3 epochs of 25 steps.
 
-    Not to be changed: tests that write copy it.
+    Do not change it: tests that write copy it.
     """
     folder = tmp_path_factory.mktemp("finished") / "run"
     settings = small_config("softmax", batch_size=8, num_epochs=3, seeds=(0, 1))

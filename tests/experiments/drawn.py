@@ -1,4 +1,4 @@
-"""Digits drawn with a pen of this file's own, for tests of what becomes of pictures."""
+"""Digits drawn with this file's own pen, for tests of what happens to pictures."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -42,9 +42,9 @@ def draw(
     Args:
         digit: a key of `STROKES`.
         size: width and height of the picture.
-        place: of the digit's upper left corner.
-        height: of the digit.
-        width: of the pen.
+        place: place of the digit's upper left corner.
+        height: height of the digit.
+        width: width of the pen.
 
     Returns:
         uint8 `[H, W]`.

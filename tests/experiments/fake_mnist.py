@@ -36,7 +36,7 @@ def write_mnist(
 
 
 def write_idx(path: Path, array: np.ndarray, *, gz: bool = False) -> Path:
-    """Writes an IDX file of unsigned bytes, with ``.gz`` added to its name where zipped."""
+    """Writes an IDX file of unsigned bytes, with ``.gz`` added to its name if zipped."""
     data = idx_bytes(array)
     if gz:
         path = path.with_name(f"{path.name}.gz")

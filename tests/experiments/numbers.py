@@ -21,14 +21,14 @@ from experiments.train.config import Config
 from tests.experiments import tiny
 from tests.experiments.runner import ROOT, environment, outcomes, start_processes
 
-# Of 2, 3, 4, 7 and 8 devices only 2 divide it: the last one's share of the images is filled up.
+# 2 devices divide it; 3, 4, 7 and 8 do not, so padding fills the last one's share of images.
 NUM_TRAIN = 202
-# Neither 3, 4, 7 nor 8 devices divide it: the last devices' shares of a batch are filled up.
+# 3, 4, 7 and 8 devices do not divide it, so padding fills the last devices' shares of a batch.
 BATCH_SIZE = 10
-# Batches to count examples in; 5 are fewer than 8 devices.
+# Batch sizes to count examples in; 5 examples are fewer than 8 devices.
 COUNTED = (5, 10)
 SEEDS = (3, 4)
-# 2 divide the batches; 8 are more than the smallest has examples.
+# 2 devices divide the batches; 8 devices are more than the smallest batch has examples.
 DEVICE_COUNTS = pytest.mark.parametrize(
     "devices", [3, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 7, 8))]
 )
@@ -52,7 +52,7 @@ def first_epoch(model: str, network: str, images: Split) -> dict[str, Any]:
 
 
 def counts(batch_size: int) -> dict[str, Any]:
-    """How often each example was seen in each of two epochs, and by a wrong label."""
+    """How often each example was seen in each of two epochs, and with a wrong label."""
     steps = tiny.Steps(tiny.counting_setup(NUM_TRAIN, batch_size), tiny.numbered(NUM_TRAIN))
     first, both = steps.epochs(2)
     return {
@@ -91,7 +91,7 @@ def numbers_here(folder: str | Path) -> dict[str, Any]:
 
 @functools.cache
 def on_devices(count: int, mnist_folder: Path) -> dict[str, Any]:
-    """The numbers in a process of its own with so many devices; on one device, in this process."""
+    """The numbers on `count` devices in a separate process, or on one device in this process."""
     if count == 1:
         return numbers_here(mnist_folder)
     process = subprocess.run(
@@ -111,11 +111,11 @@ def on_devices(count: int, mnist_folder: Path) -> dict[str, Any]:
 
 @functools.cache
 def on_processes(count: int, devices: int, mnist_folder: Path) -> dict[str, Any]:
-    """What `main` prints in so many processes, with so many devices each."""
+    """What `main` prints in this many processes, with this many devices each."""
     module = "tests.experiments.numbers"
     ended = outcomes(start_processes(module, count, str(mnist_folder), devices=devices))
     assert [process.code for process in ended] == [0] * count, ended
-    # Gloo, which connects the processes, tells of it.
+    # Gloo also prints that it connects the processes.
     numbers: dict[str, Any] = json.loads(ended[0].stdout.splitlines()[-1])
     assert numbers["processes"] == count
     assert numbers["devices"] == count * devices

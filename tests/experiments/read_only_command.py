@@ -1,7 +1,7 @@
 """A command in a process that cannot write to a folder, as if it lay on read-only media.
 
-The arguments are the folder, the module of the command, and the command's own. For root, whom no
-permissions stop, the system is played by an audit hook.
+The arguments are the folder, the module of the command, and the command's own. An audit hook plays
+the system for root, because no permissions stop root.
 """
 
 import errno
@@ -31,7 +31,7 @@ _CHANGES = {
 
 
 def make_read_only(folder: str) -> None:
-    """Lets everything fail that would write to a folder."""
+    """Makes everything fail that would write to a folder."""
     access = os.access
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
@@ -55,7 +55,7 @@ if __name__ == "__main__":
     folder, module, *arguments = sys.argv[1:]
     NETWORKS["tiny"] = Tiny
     config.NETWORKS[:] = NETWORKS
-    # Only now, since its flags name the networks.
+    # We import late, because its flags name the networks.
     chosen = importlib.import_module(f"experiments.{module}")
     if folder != "-":
         make_read_only(folder)

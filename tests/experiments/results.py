@@ -21,9 +21,9 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 
 def numbers_of(folder: Path, config: Config, dataset: Dataset) -> dict[str, Any]:
-    """All that must not depend on what befell a run: parameters, metrics, figures.
+    """All that must not depend on a run's faults: parameters, metrics, figures.
 
-    The `seconds` of an epoch are measured, and no two runs take the same: they are left out.
+    The `seconds` of an epoch are left out: they are measured, and no two runs take the same.
     """
     state = newest(folder, config, dataset).state
     return {
@@ -49,7 +49,7 @@ def _damaged(line: str) -> None:
 
 
 def events_of(folder: Path) -> dict[str, dict[int, float]]:
-    """Scalars by name and step, of all event files: records of length, CRC, protobuf, CRC."""
+    """Scalars by name and step from all event files: records of length, CRC, protobuf, CRC."""
     from tensorboardX.proto.event_pb2 import Event
 
     scalars: dict[str, dict[int, float]] = {}

@@ -30,7 +30,7 @@ Runner = Callable[..., Outcome]
 def run_here(
     capfd: pytest.CaptureFixture[str], *arguments: str, module: ModuleType = mnist
 ) -> Outcome:
-    """Runs a command in this process, with the flags it would have in one of its own."""
+    """Runs a command in this process, with the flags it would have in its own."""
     capfd.readouterr()
     own: command.Flags = module.FLAGS
     before = flagsaver.save_flag_values(own.values)
@@ -77,7 +77,7 @@ def start_processes(
 
 
 def outcomes(processes: "list[subprocess.Popen[str]]", timeout: float = 120) -> list[Outcome]:
-    """Waits for the end of all; kills what is left where that takes too long."""
+    """Waits for all to end; kills what is left if that takes too long."""
     try:
         written = [process.communicate(timeout=timeout) for process in processes]
     finally:
@@ -95,7 +95,7 @@ def run_apart(*arguments: str, devices: int = 1, cwd: Path = ROOT) -> Outcome:
     return Outcome(process.returncode, stdout, stderr)
 
 
-# Each takes longer to import than an answer may take.
+# Each takes longer to import than help may take.
 _SLOW = {"flax", "jax", "matplotlib", "orbax", "tensorflow", "tensorflow_datasets", "torch"}
 
 
@@ -120,19 +120,19 @@ def help_at_once(module: str, flag: str = "--help") -> str:
 
 
 def environment(devices: int) -> dict[str, str]:
-    """Variables for a process that sees so many virtual CPU devices."""
+    """Variables for a process that sees this many virtual CPU devices."""
     xla_flags = os.environ.get("XLA_FLAGS", "")
     return {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
-        # Compiled with the same options as here, programs give the same bits.
+        # Programs compiled with the same options as here give the same bits.
         "XLA_FLAGS": f"{xla_flags} --xla_force_host_platform_device_count={devices}",
     }
 
 
 def files_under(folder: Path) -> dict[str, bytes]:
-    """Every file and folder there, with what it holds; but not the lock, which holds nothing."""
+    """Every file and folder there with its content, except the lock, which is empty."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"<folder>"
         for path in folder.rglob("*")

@@ -40,7 +40,7 @@ FILES = [f"{name}.{kind}" for name in ("calibration", "detection") for kind in (
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs_are_kept() -> Iterator[None]:
-    """They are compiled once for all runs here; that runs forget theirs is tested with runs."""
+    """Programs are compiled once for all runs here; tests of runs check that runs forget them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "clear_caches", lambda: None)
         yield
@@ -90,7 +90,7 @@ def measurement(folder: Path, method: str) -> Measurement:
 
 
 def drawn(seed: int, num_seeds: int = 2, count: int = 300) -> Predictions:
-    """Predictions of no model, with scores that disagree."""
+    """Made-up predictions, with scores that disagree."""
     rng = np.random.default_rng(seed)
     logits = 2 * rng.normal(size=(num_seeds, count, 10))
     return Predictions(
@@ -100,7 +100,7 @@ def drawn(seed: int, num_seeds: int = 2, count: int = 300) -> Predictions:
 
 
 def labels_of(predicted: Predictions) -> np.ndarray:
-    """Labels that about half of the predictions meet."""
+    """Labels that about half of the predictions match."""
     best = predicted.log_probs[0].argmax(-1)
     is_other = np.random.default_rng(0).random(len(best)) < 0.5
     return np.where(is_other, (best + 1) % 10, best).astype(np.int32)
@@ -121,7 +121,7 @@ class TestMeasurement:
         for seed, log_probs in enumerate(predicted.log_probs):
             probs = np.exp(log_probs.astype(float))
             error = 1 - sklearn.metrics.accuracy_score(labels, probs.argmax(-1))
-            probs /= probs.sum(-1, keepdims=True)  # float32 has left them 1e-7 off
+            probs /= probs.sum(-1, keepdims=True)  # float32 leaves them 1e-7 off
             nll = sklearn.metrics.log_loss(labels, probs, labels=range(10))
             brier = np.mean(np.sum((probs - np.eye(10)[labels]) ** 2, -1))
             ece = numpy_ece_percent(probs, labels)
@@ -221,7 +221,7 @@ class TestPredictions:
         logits, prior = np.asarray(heads.logits, float), np.asarray(heads.prior_logits, float)
         expected = scipy.special.log_softmax(logits + scipy.special.log_expit(prior), -1)
         np.testing.assert_allclose(predicted["dropmax"].log_probs, expected, atol=1e-4)
-        # 1,000 other samples of masks.
+        # These are 1,000 other samples of masks.
         rng = np.random.default_rng(0)
         noise = rng.logistic(size=(1000, *prior[0, :20].shape))
         masks = scipy.special.expit((prior[0, :20] + noise) / 0.1)
@@ -382,7 +382,7 @@ class TestAgain:
         assert str(folder) in str(caught.value)
         assert (folder / "checkpoints").is_dir()
         assert not (folder / "summary.json").exists()
-        # That it goes on from there, tests of runs show.
+        # Tests of runs show that it goes on from there.
         shutil.copytree(finished / "clean" / "mc_dropout", stopped / "clean" / "mc_dropout")
         shutil.copytree(finished / "clean" / "dropmax", stopped / "clean" / "dropmax")
         comparison.compare(config, small_data, ("clean",), stopped)

@@ -37,7 +37,7 @@ def test_draws_only_images_that_the_mask_puts_right(
     labels = np.arange(40, dtype=np.int32) % 10
     images = rng.integers(0, 256, (40, 28, 28)).astype(np.uint8)
     softmax, retained, dropmax = (rng.dirichlet(np.ones(10), 40) for _ in range(3))
-    # Right both ways; then some wrong by the logits alone, and right with the mask.
+    # All are right both ways; then some are wrong by the logits alone and right with the mask.
     softmax[:], dropmax[:] = np.eye(10)[labels], np.eye(10)[labels]
     saved = np.arange(num_saved) + 7
     softmax[saved] = np.eye(10)[(labels[saved] + 1) % 10]
@@ -65,7 +65,7 @@ def test_the_model_predicts_in_its_own_way(
     outcome = run_here(capfd, f"--savedir={dropmax_logit_run}", output, module=masks)
     assert outcome.code == 0, outcome.stderr
     retained, softmax, masked = drawn
-    # The logits up to a constant, which the mask does not leave alone.
+    # A softmax fixes logits up to a constant, but the mask depends on the constant.
     trained = load(dropmax_logit_run)
     logits = np.asarray(trained.heads(load_data(trained).test.images).logits[0])
     np.testing.assert_allclose(softmax, np.exp(oracle.log_softmax(logits)), rtol=1e-4, atol=1e-6)
@@ -121,7 +121,7 @@ def test_a_run_on_other_data_is_not_loaded(finished_run: Path, tmp_path: Path) -
 
 
 def test_a_run_under_way_is_refused_and_left_alone(finished_run: Path, tmp_path: Path) -> None:
-    """Reading does not remove the checkpoint that is being written, and nothing else either."""
+    """Reading removes neither the checkpoint that is being written nor anything else."""
     folder = Path(shutil.copytree(finished_run, tmp_path / "run"))
     unfinished = folder / "checkpoints" / "100.orbax-checkpoint-tmp"
     unfinished.mkdir()

@@ -26,9 +26,9 @@ def real_digits() -> data.Dataset:
 
 @pytest.fixture(scope="session")
 def learned_run(real_digits: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """DropMax trained on 2,000 real digits for 60 epochs, as seeds 0 and 1; not to be changed.
+    """DropMax trained on 2,000 real digits for 60 epochs, as seeds 0 and 1; do not change it.
 
-    Without learning the error is 90 %. Masks that drop the true class, a loss with the wrong sign
+    The error is 90 % without learning. Masks that drop the true class, a loss with the wrong sign
     of a term, or labels out of step with their images all leave it above 12 %.
     """
     folder = tmp_path_factory.mktemp("learned") / "run"
@@ -123,7 +123,7 @@ def test_drawn_digits_are_told(predicted: Predict, tmp_path: Path, kind: str) ->
             ink = Image.fromarray(255 - picture)
             image = Image.merge("RGBA", [Image.new("L", image.size, 0)] * 3 + [ink])
         if kind in {"turned", "photo"}:
-            # Taken with the camera on its side.
+            # The picture was taken with the camera on its side.
             image, exif[0x0112] = image.rotate(90, expand=True), 6
         if kind == "photo":
             image, file = image.convert("RGB").resize((900, 1200)), tmp_path / f"{digit}.jpg"

@@ -1,4 +1,4 @@
-"""The soak itself, which .ci/run calls: that it survives faults, and would notice a loss."""
+"""The soak that .ci/run calls survives faults, and would notice a loss."""
 
 import random
 from pathlib import Path
@@ -14,7 +14,7 @@ def test_survives_a_fault_and_notices_a_loss(
 ) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     soak = Soak(tmp_path, random.Random(0))
-    # At the first checkpoint, however slow this machine is now.
+    # The kill comes at the first checkpoint, however slow this machine is now.
     soak.seconds = 0.0
     soak._killed("while a checkpoint was written", "checkpoints/*.orbax-checkpoint-tmp*")
     soak.finish()

@@ -19,7 +19,7 @@ from experiments.train import run
 from experiments.train.config import Config
 from tests.experiments.runner import run_here
 
-# By setting: validation error and test errors of two seeds. Test errors would choose otherwise.
+# The validation error and two seeds' test errors by setting. Test errors would choose otherwise.
 FIGURES = {
     "softmax": (5.0, [5.0, 5.4]),
     "class_dropout,retain_probability=0.2": (4.0, [4.0, 4.2]),
@@ -31,7 +31,7 @@ FIGURES = {
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Puts the figures above in the place of training; gives the folders asked for."""
+    """Replaces training by the figures above; gives the folders asked for."""
     folders: list[Path] = []
 
     def train(config: Config, data: data.Dataset, savedir: Path, **_: Any) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def test_validation_chooses_and_softmax_is_compared(
     assert code == 0
     assert len(trained) == len(set(trained)) == 5
     rows = read_table(tmp_path)
-    # In the order of METHODS, whatever the order of the flag.
+    # The rows are in the order of METHODS, whatever the order of the flag.
     assert list(rows) == ["softmax", "class_dropout", "dropmax"]
     assert rows["class_dropout"]["chosen"] == "retain_probability=0.4"
     assert float(rows["class_dropout"]["error_percent"]) == pytest.approx(4.7)
@@ -98,7 +98,7 @@ def test_validation_chooses_and_softmax_is_compared(
     half_width = float(rows["dropmax"]["difference_half_width"])
     assert half_width == pytest.approx((interval.high - interval.low) / 2)
     assert rows["softmax"]["difference"] == "nan"
-    # A second a run, of which class_dropout has three.
+    # A run takes a second; class_dropout has three runs.
     assert [float(row["train_seconds"]) for row in rows.values()] == [1, 3, 1]
     markdown = (tmp_path / "table.md").read_text()
     assert "training took 0.1 minutes" in markdown
@@ -187,7 +187,7 @@ def test_published_figures_stand_only_beside_their_training_set(tmp_path: Path) 
         found = list(csv.DictReader(file))
     assert [row["paper"] for row in found] == ["nan", "5.32", "nan", "nan", "nan"]
     assert [row["reproduction"] for row in found] == ["nan", "3.04", "1.36", "0.56", "nan"]
-    # Without a softmax there is nothing to compare with.
+    # There is nothing to compare with without a softmax.
     assert {row["p_value"] for row in found} == {"nan"}
 
 

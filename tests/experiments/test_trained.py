@@ -1,4 +1,4 @@
-"""Runs that are used from their checkpoints alone."""
+"""Runs that we use from their checkpoints alone."""
 
 import asyncio
 import dataclasses
@@ -59,7 +59,7 @@ def test_predictions_have_the_figures_of_the_runs_own_test(
 def test_predictions_are_those_of_the_formula(
     runs: Path, small_data: data.Dataset, model: str
 ) -> None:
-    """With heads that are computed without this module, and what is fitted, from the data."""
+    """The heads are computed without this module, and the fit from the data."""
     found = trained.load(runs / model)
     setup, params, seeds = found.setup, found.params, found.seeds
     predict = evaluation.predictor(setup.network, setup.method.num_samples)
@@ -204,7 +204,7 @@ def test_a_damaged_checkpoint_is_left_out_and_left_there(
     before = files_under(folder)
     found = trained.load(folder)
     stdout, stderr = capfd.readouterr()
-    # What commands print on stdout may be JSON.
+    # Commands may print JSON on stdout.
     assert stdout == ""
     assert stderr == "the checkpoint of step 60 is damaged (no such file is missing): left out\n"
     assert files_under(folder) == before

@@ -1,4 +1,4 @@
-"""What is read from disk is never run, and leads nowhere else; and nobody can connect to a run."""
+"""Nothing read from disk is run or leads elsewhere, and nobody can connect to a run."""
 
 import ast
 import dataclasses
@@ -42,7 +42,7 @@ def folder(
     trained_once: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """The folder of a finished run, alone in another."""
+    """The folder of a finished run, alone in its parent folder."""
     if not trained_once:
         trained_once["run"] = tmp_path_factory.mktemp("trust") / "run"
         run.train(config, small_data, trained_once["run"], save_every=1)
@@ -64,14 +64,14 @@ def test_no_module_unpickles() -> None:
                 assert not {name.name.split(".")[0] for name in node.names} & UNPICKLING, file
             if isinstance(node, ast.ImportFrom):
                 assert (node.module or "").split(".")[0] not in UNPICKLING, file
-            # numpy.load, of which allow_pickle is an option.
+            # numpy.load has the option allow_pickle.
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 assert isinstance(node.value, ast.Constant), file
                 assert node.value.value is False, file
 
 
 class Audit:
-    """What Python has done since the beginning, by its audit events: name and arguments."""
+    """What Python has done since the start, as the names and arguments of audit events."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, tuple[Any, ...]]] = []
@@ -86,7 +86,7 @@ class Audit:
         return [arguments for event, arguments in self.events if event in names]
 
     def written(self) -> set[Path]:
-        """Files opened to be written, and what was made, renamed, linked or removed."""
+        """Files opened for writing, and what was made, renamed, linked or removed."""
         paths = [
             path
             for path, mode, flags in self.named("open")
@@ -95,7 +95,7 @@ class Audit:
         for arguments in self.named("os.rename", "os.link", "os.symlink"):
             paths += arguments[:2]
         for arguments in self.named("os.mkdir", "os.remove", "os.rmdir", "os.truncate"):
-            # Beneath an open folder, as shutil removes trees, it is a name without a path.
+            # shutil removes trees beneath an open folder, by a name without a path.
             if os.path.isabs(os.fspath(arguments[0])):
                 paths.append(arguments[0])
         paths += [arguments[0] for arguments in self.named("shutil.rmtree")]
@@ -128,7 +128,7 @@ def test_a_run_unpickles_nothing_from_disk_writes_nowhere_else_and_binds_no_sock
     assert folder / "summary.json" in written
     elsewhere = {path for path in written if not path.is_relative_to(folder)}
     assert elsewhere <= {Path(os.devnull)}
-    # What is not Python's doing: the checkpoints.
+    # Python itself does not write the checkpoints.
     assert list(folder.parent.iterdir()) == [folder]
 
 
@@ -141,7 +141,7 @@ def test_the_audit_sees_unpickling(audit: Audit) -> None:
 def test_during_a_run_no_socket_listens(
     config: Config, small_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also none of a library in C++."""
+    """No C++ library listens either."""
     found: list[set[str]] = []
     original = loop.Trainer._end_epoch
 
@@ -206,7 +206,7 @@ def test_a_link_in_the_place_of_the_checkpoints_is_not_followed(
     (folder / "summary.json").unlink()
     (folder / "checkpoints").rename(precious)
     (folder / "checkpoints").symlink_to(precious)
-    # To be trained again, and saved.
+    # The run must train again and save.
     shutil.rmtree(precious / "75")
     before = runner.files_under(precious)
     with pytest.raises((UserError, RunFailedError), match="link"):

@@ -39,7 +39,7 @@ class Tiny(nn.Module):
 
 
 class CountingNetwork:
-    """Has one parameter an example, and gives them all, and what the image says its number is."""
+    """Has one parameter per example, and gives them all and the number that the image encodes."""
 
     def __init__(self, num_train: int) -> None:
         self.num_train = num_train
@@ -56,7 +56,7 @@ class CountingNetwork:
 def _counting_loss_and_terms(
     key: Array, heads: Heads, number: Array
 ) -> tuple[Array, dict[str, Array]]:
-    # Its gradient adds one to the example's own parameter, with a batch's mean undone below.
+    # Its gradient adds one to the example's own parameter; the batch's mean is undone below.
     seen = -heads.logits[number]
     assert heads.prior_logits is not None
     mismatches = jnp.where(heads.prior_logits[0] == number, 0.0, 1.0)
@@ -64,7 +64,7 @@ def _counting_loss_and_terms(
 
 
 def counting_setup(num_train: int, batch_size: int) -> Setup:
-    """A setup after whose training the parameters are how often each example was seen.
+    """A setup whose trained parameters say how often each example was seen.
 
     The examples are those of `numbered`, whose labels are their numbers.
     """
@@ -97,7 +97,7 @@ class Steps:
         self.step = 0
 
     def __call__(self, stop: int) -> TrainState:
-        """Goes on to a step of the same epoch; returns the state there, leaves `[seeds, ...]`."""
+        """Goes on to a step of the same epoch; returns its state, with leaves `[seeds, ...]`."""
         self.state = self.run(self.state, self.seeds, self.step, stop, *self.data)
         self.step = stop
         state: TrainState = devices.unreplicate(self.state)
@@ -109,12 +109,12 @@ class Steps:
 
 
 def seen(state: TrainState, seed: int = 0) -> np.ndarray:
-    """How often each example was seen, by a state of a counting setup."""
+    """How often each example was seen, according to a state of a counting setup."""
     return np.asarray(state.params["times_seen"][seed]).round().astype(int)
 
 
 def largest_difference(one: Any, other: Any) -> float:
-    """Between two pytrees of arrays, relative to one plus the size of the value."""
+    """The largest difference of two pytrees of arrays, relative to one plus the value's size."""
     differences = jax.tree.map(
         lambda a, b: float(np.max(np.abs(a - b) / (1 + np.abs(b)))), one, other
     )

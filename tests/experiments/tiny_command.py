@@ -1,4 +1,4 @@
-"""The command `experiments.mnist`, with the network `tiny` beside its own."""
+"""The command `experiments.mnist`, with the network `tiny` added."""
 
 from experiments.cli import command
 from experiments.networks import NETWORKS
@@ -8,7 +8,7 @@ from tests.experiments.tiny import Tiny
 if __name__ == "__main__":
     NETWORKS["tiny"] = Tiny
     config.NETWORKS[:] = NETWORKS
-    # Only now, since its flags name the networks.
+    # We import late, because its flags name the networks.
     from experiments import mnist
 
     command.run(mnist.main, mnist.FLAGS, mnist.__doc__ or "")

@@ -23,7 +23,7 @@ def float64_heads(scale: float = 2.0) -> tuple[Array, Array, Array]:
 
 
 def heads_for(method: Method, heads: Heads) -> Heads:
-    """The heads that the method asks for, and no other."""
+    """Only the heads that the method asks for."""
     return Heads(**{name: getattr(heads, name) for name in method.heads})
 
 
@@ -38,7 +38,7 @@ def gradient(function: Callable[[Array], Array], x: Array) -> Array:
 
 
 def cross_entropy(logits: Array) -> Array:
-    """Of `LABELS`, for logits `[6, 5]`."""
+    """The cross-entropy of `LABELS`, for logits `[6, 5]`."""
     return np.asarray(-np.where(TARGET, oracle.log_softmax(logits), 0.0).sum(-1))
 
 
@@ -48,7 +48,7 @@ def assert_value_and_gradients(
     inputs: tuple[Array, ...],
     rtol: float = 1e-9,
 ) -> None:
-    """Compare a loss, and its derivative in each input, with a formula; in float64."""
+    """Compare a loss and its derivative in each input with a formula, in float64."""
     arrays = tuple(map(jnp.asarray, inputs))
     np.testing.assert_allclose(loss(*arrays), formula(*inputs), rtol=rtol, atol=1e-12)
     gradients = jax.grad(lambda arrays: loss(*arrays).sum())(arrays)

@@ -23,7 +23,7 @@ HEADS = oracle.random_heads(0, (6, 5))
 def test_value_and_gradients(temperature: float) -> None:
     o, prior, label = float64_heads()
     with oracle.enable_x64(True):
-        # The noise that the loss draws: with the logits 0 and τ = 1 it is the mask's logit.
+        # The noise that the loss draws is the mask's logit for logits 0 and τ = 1.
         noise_mask = np.asarray(sample_log_mask(KEY, jnp.zeros((6, 5), jnp.float64), 1.0))
         noise = noise_mask - np.log(-np.expm1(noise_mask))
 

@@ -22,7 +22,7 @@ HEADS = oracle.random_heads(0, (6, 5))
 def test_value_and_gradients(temperature: float) -> None:
     o, prior, _ = float64_heads()
     with oracle.enable_x64(True):
-        # The noise that the loss draws: with the logits 0 and τ = 1 it is the mask's logit.
+        # The noise that the loss draws is the mask's logit for logits 0 and τ = 1.
         noise_mask = np.asarray(sample_log_mask(KEY, jnp.zeros((1, 6, 5), jnp.float64), 1.0))[0]
         noise = noise_mask - np.log(-np.expm1(noise_mask))
 
@@ -51,7 +51,7 @@ def test_softmax_as_all_classes_are_retained() -> None:
 
 
 def test_the_loss_of_dropmax_with_q_equal_to_p() -> None:
-    # Its KL divergence is then 0. The other terms, in expectation and for masks of 0 and 1:
+    # Its KL divergence is then 0. We check the other terms in expectation, for masks of 0 and 1.
     heads = Heads(jnp.broadcast_to(HEADS.logits, (500, 6, 5)), jnp.zeros((500, 6, 5)))
     labels = jnp.broadcast_to(jnp.asarray(LABELS), (500, 6))
     terms = dropmax_prior.terms(KEY, heads, labels, temperature=1e-4)

@@ -1,4 +1,4 @@
-"""Every method learns real digits, trained and used as a trainer without special cases does."""
+"""Every method learns real digits with a trainer that has no special cases."""
 
 from typing import Any
 
@@ -87,7 +87,7 @@ def test_learns_digits(name: str, dataset: data.Dataset) -> None:
         def sample(key: jax.Array) -> jax.Array:
             return method.log_probs(noisy_heads(params, images, key), fitted)
 
-        # Fewer samples than the method asks for, to save time.
+        # We draw fewer samples than the method asks for, to save time.
         return mean_log_probs(jax.lax.map(sample, jax.random.split(jax.random.key(1), 5)))
 
     params, losses = train(jax.random.key(0))

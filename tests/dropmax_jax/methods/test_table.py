@@ -1,4 +1,4 @@
-"""What holds for every row of the table, so that a trainer needs no special cases."""
+"""Properties of every row of the table, so that a trainer needs no special cases."""
 
 from pathlib import Path
 from typing import Any

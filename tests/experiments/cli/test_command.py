@@ -59,7 +59,7 @@ IMPOSSIBLE = [
         for name in ("seed", "process_id")
         for value in (*NO_INTEGERS, "-1", str(2**31))
     ),
-    # Flags of several processes that lack the others.
+    # Flags for several processes, without the others that they need.
     ("coordinator_address", "127.0.0.1:8476"),
     ("num_processes", "2"),
     ("process_id", "0"),
@@ -68,7 +68,7 @@ IMPOSSIBLE = [
         for name in POSITIVE_FLOATS
         for value in ("0", "-0.0", "-1", "nan", "inf", "-inf", "1e999", "1e-999", "ten", "", "1,5")
     ),
-    # Numbers that float32 does not hold.
+    # Numbers that float32 cannot hold.
     *((name, value) for name in POSITIVE_FLOATS for value in ("1e39", "1e-50")),
     *(
         ("train_per_class", value)
@@ -82,14 +82,14 @@ IMPOSSIBLE = [
     ),
     ("model", "DropMax"),
     ("network", "LeNet"),
-    # More models than any memory holds, and seeds past the last.
+    # More models than any memory holds, and seeds past the largest.
     ("num_seeds", str(2**31 - 1)),
 ]
 
 
 @pytest.fixture
 def refused(in_tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs the command; returns the line of a mistake that left no trace."""
+    """Runs a mistaken command, which must leave no trace; returns its error line."""
 
     def run(*arguments: str) -> str:
         before = files_under(in_tmp_path.parent)
@@ -128,7 +128,7 @@ class TestFlags:
     def test_an_impossible_value_is_refused(
         self, refused: Callable[..., str], name: str, value: str
     ) -> None:
-        # With a folder of its own, lest a value that is let through trains.
+        # The folder does not exist, so that a value that is let through does not train.
         arguments = [f"--{name}={value}", "--mnist_path=no_such_folder"]
         assert name in refused(*arguments)
 
@@ -374,7 +374,7 @@ class TestSavedir:
     def test_cannot_be_written_to(
         self, refused: Callable[..., str], arguments: list[str], in_tmp_path: Path
     ) -> None:
-        # Permissions do not hold the superuser off, a folder in the lock's place does.
+        # Permissions do not stop the superuser, but a folder in the lock's place does.
         (in_tmp_path / "run" / ".lock").mkdir(parents=True)
         assert "cannot write to run" in refused(*arguments, "--savedir=run")
 
@@ -567,7 +567,7 @@ OUT_OF_MEMORY = (
 
 
 def results(file: Path) -> list[dict[str, object]]:
-    """The objects in a file, a JSON value or one a line."""
+    """The objects in a file, which holds one JSON value or one per line."""
     text = file.read_text()
     lines = [text] if file.suffix == ".json" else text.splitlines()
     return [json.loads(line) for line in lines]

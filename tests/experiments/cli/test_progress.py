@@ -20,7 +20,7 @@ from tests.experiments.runner import ROOT
 
 
 class Clock:
-    """A clock that tests turn."""
+    """A clock that tests set."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -45,7 +45,7 @@ class TestWithoutTerminal:
                 shown.steps_done(step)
         captured = capsys.readouterr()
         assert captured.out == ""
-        # Every third time, when more than 20 seconds have gone.
+        # A line appears every third time, when more than 20 seconds have passed.
         assert captured.err.splitlines() == [
             f"dropmax, lenet: epoch {epoch}/10, loss {0.15 / epoch:.4f}, "
             f"validation error {10 / epoch:.2f} %, 1.2 steps/s, {80 - 8 * epoch} s left"
@@ -193,7 +193,7 @@ class TestStopRequest:
             signal.signal(signal.SIGUSR1, before)
 
     def test_a_lost_terminal_ends_no_process_that_still_prints(self, tmp_path: Path) -> None:
-        """The outer process has the other end of the inner one's terminal, and closes it."""
+        """The outer process holds the other end of the inner one's terminal, and closes it."""
         inner = (
             "import sys, time; from experiments.cli.stopping import stop_request\n"
             "with stop_request() as request:\n"

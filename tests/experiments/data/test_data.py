@@ -30,7 +30,7 @@ def refused(function: Callable[[], object]) -> str:
 
 
 def numbered(labels: np.ndarray) -> Split:
-    """A set whose images say where they stand."""
+    """A set whose images encode their own positions."""
     images = np.zeros((len(labels), 28, 28), np.uint8)
     images.reshape(len(labels), -1)[:, :4] = (
         np.arange(len(labels), dtype="<u4").view(np.uint8).reshape(-1, 4)
@@ -166,7 +166,7 @@ def test_damaged_mnist_5k(
 
 @pytest.mark.parametrize("dataset", ["auto", "mnist"])
 def test_mnist_path(tmp_path: Path, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the digest of these files in the place of MNIST's."""
+    """The digest of these files replaces MNIST's."""
     train, test = write_mnist(tmp_path, train_per_class=103, test_per_class=2)
     monkeypatch.setattr(datasets, "MNIST_DIGEST", datasets._digest(train, test))
     loaded = data.load(dataset, mnist_path=tmp_path, train_per_class=3)
@@ -189,7 +189,7 @@ def test_home_in_mnist_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         ("fashion", "fashion"),
         ("FashionMNIST/raw", "FashionMNIST"),
         ("my $digits$", "my_digits_"),
-        # They would be taken for the official sets.
+        # These names would be taken for the official sets.
         ("mnist", "unofficial_mnist"),
         ("MNIST/raw", "unofficial_MNIST"),
         ("mnist_5k", "unofficial_mnist_5k"),
@@ -202,11 +202,11 @@ def test_other_images_are_named_after_their_folder(
     loaded = data.load(mnist_path=tmp_path / folder, train_per_class=3)
     assert loaded.name == name
     assert loaded.note.endswith("it is not MNIST, whose figures do not compare")
-    # A run notes that name, and is loaded again by it.
+    # A run records that name and loads the data again by it.
     assert data.load(name, mnist_path=tmp_path / folder, train_per_class=3).name == name
     message = refused(lambda: data.load("mnist", mnist_path=tmp_path / folder, train_per_class=3))
     assert f"are not MNIST's; leave the flag out to train on them as {name!r}" in message
-    # From the folder itself, whose name is not in the path.
+    # The path `.` does not contain the folder's name.
     monkeypatch.chdir(tmp_path / folder)
     assert data.load(mnist_path=".", train_per_class=3).name == name
 

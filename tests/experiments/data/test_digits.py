@@ -20,9 +20,9 @@ def pixels_of(picture: np.ndarray) -> np.ndarray:
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
-    """Between two images, in parts of what light they have; 2 for nothing in common.
+    """The difference of two images relative to their light; 2 if they have nothing in common.
 
-    Centres of mass are rounded to pixels: a shift by one does not count.
+    Centres of mass are rounded to pixels, so a shift by one does not count.
     """
     shifts = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
     least = min(np.abs(np.roll(one, shift, (0, 1)) - other).sum() for shift in shifts)
@@ -38,7 +38,7 @@ def test_all_real_digits_are_left_as_they_are() -> None:
 
 
 def test_inverted_real_digits_come_back() -> None:
-    """They are nearly the same, and not even moved: but for thin lines, which fade otherwise."""
+    """They are nearly the same, and not even moved, except for thin lines, which would fade."""
     images = mnist_5k.read().images[::50]
     differences = [difference(pixels_of(255 - image), image) for image in images]
     assert np.median(differences) < 0.2
@@ -52,7 +52,7 @@ class TestDrawn:
         rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
         assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
         assert pixels.max() == 255
-        # As of real digits, whose mean is 14.
+        # Real digits have their mean at 14 too.
         np.testing.assert_allclose(ndimage.center_of_mass(pixels), 14, atol=1)
 
     def test_keeps_its_aspect(self, digit: int) -> None:
@@ -74,7 +74,7 @@ class TestDrawn:
 
     @pytest.mark.parametrize("factor", [0.5, 2, 5, 20])
     def test_may_be_of_any_size(self, digit: int, factor: float) -> None:
-        """Up to twelve million pixels."""
+        """Sizes go up to twelve million pixels."""
         numbers = [round(factor * number) for number in (200, 150, 95, 25, 90, 9)]
         scaled = draw(
             digit,
@@ -95,7 +95,7 @@ class TestDrawn:
     def test_may_be_thin_or_thick(self, digit: int, width: int) -> None:
         pixels = pixels_of(draw(digit, width=width))
         assert pixels.max() == 255
-        # A stroke of one pixel would have the light of 20 pixels, faded to a quarter of it.
+        # A stroke of one pixel has the light of 20 pixels, but would fade to a quarter of it.
         assert pixels.sum() / 255 > 20
 
     @pytest.mark.parametrize("light", ["left", "below", "middle"])
@@ -121,7 +121,7 @@ class TestDrawn:
 
 
 def uneven(picture: np.ndarray, light: str) -> np.ndarray:
-    """A picture lit from one side, or in its middle, at half as much or less elsewhere."""
+    """The picture lit from one side or in its middle, with half the light or less elsewhere."""
     y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in picture.shape), indexing="ij")
     level = {"left": 0.7 - 0.3 * x, "below": 0.7 + 0.3 * y, "middle": 1 - 0.25 * (x**2 + y**2)}
     return np.rint(level[light] * picture).astype(np.uint8)

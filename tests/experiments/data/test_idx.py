@@ -34,7 +34,7 @@ def refused(function: Callable[..., object], *args: object) -> str:
 
 
 def read_bytes(data: bytes | bytearray, read: Callable[[Path], np.ndarray]) -> np.ndarray | str:
-    """What is read from a file of these bytes, or how it is refused."""
+    """The array read from a file of these bytes, or the message that refuses it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "file")
         path.write_bytes(data)
@@ -61,7 +61,7 @@ def test_other_spelling_and_unpacked_gz(tmp_path: Path) -> None:
     train, _ = write_mnist(tmp_path, train_per_class=3, test_per_class=2)
     for path in sorted(tmp_path.iterdir()):
         dotted = path.name.replace("-idx", ".idx")
-        # What a browser does that unpacks a file and keeps its name.
+        # Some browsers unpack a file and keep its name.
         path.with_name(dotted).write_bytes(gzip.decompress(path.read_bytes()))
         path.unlink()
     np.testing.assert_array_equal(idx.read_folder(tmp_path)[0].images, train.images)
@@ -101,7 +101,7 @@ def test_folder_or_pipe_in_place_of_a_file(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_kaggles_folders_in_the_place_of_files(tmp_path: Path, inside: bool) -> None:
-    """They have the files in them, or beside them under the other spelling, or both."""
+    """The files are in the folders, or beside them under the other spelling, or both."""
     train, _ = write_mnist(tmp_path, train_per_class=3, test_per_class=2, gz=False)
     for name in FILES:
         content = (tmp_path / name).read_bytes()

@@ -1,4 +1,4 @@
-"""Files of pictures: what they show comes back, and what is none is told in a line."""
+"""Picture files give what they show, and other files give an error in one line."""
 
 import io
 import os
@@ -30,7 +30,7 @@ def grey_of(file: Path) -> np.ndarray:
 
 
 def with_alpha() -> Image.Image:
-    """Black ink on nothing."""
+    """Black ink on a transparent ground."""
     alpha = Image.fromarray(255 - DRAWN)
     return Image.merge("RGBA", [Image.new("L", alpha.size, 0)] * 3 + [alpha])
 
@@ -129,7 +129,7 @@ def npy(array: Any, *, pickled: bool = False) -> bytes:
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    """Nothing but a header that promises so many pixels."""
+    """Only a header, which promises this many pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     checked = header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + checked + b"\0\0\0\0IDAT"

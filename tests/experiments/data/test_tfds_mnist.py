@@ -60,7 +60,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def host(files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A host of small files, which tfds takes for MNIST's own and their checksums."""
+    """A host of small files; tfds takes them and their checksums for MNIST's own."""
     from tensorflow_datasets.core.download import checksums
     from tensorflow_datasets.core.utils import Size
 
@@ -198,7 +198,7 @@ def test_wrong_checksum_of_a_download(
 def test_wrong_checksum_of_an_earlier_download(host: str, files: Path, tmp_path: Path) -> None:
     path = seed_downloads(tmp_path, files)[2]
     content = bytearray(path.read_bytes())
-    # The time stamp, whose change gzip does not notice.
+    # This changes the time stamp, which gzip does not notice.
     content[4] ^= 1
     path.write_bytes(content)
     message = refused(lambda: load(tmp_path))
@@ -209,7 +209,7 @@ def test_wrong_checksum_of_an_earlier_download(host: str, files: Path, tmp_path:
 def test_interrupted_download_is_not_taken_for_whole(
     host: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection is closed in the middle of a file, which is whole the next time."""
+    """The connection closes in the middle of a file; the file is whole the next time."""
 
     def send_half(handler: QuietHandler, source: Any, outputfile: Any) -> None:
         content = source.read()
@@ -239,7 +239,7 @@ def test_without_a_home_nothing_is_written_into_the_working_directory(
 ) -> None:
     from tensorflow_datasets.core import constants
 
-    # What tfds takes on import, where it finds no home.
+    # tfds takes this on import if it finds no home.
     monkeypatch.setattr(constants, "DATA_DIR", "~/tensorflow_datasets")
     monkeypatch.chdir(tmp_path)
     before = files_under(tmp_path)
@@ -262,7 +262,7 @@ def test_interrupted_preparation_is_not_taken_for_whole(
     def interrupted(image: np.ndarray) -> io.BytesIO:
         nonlocal encoded
         encoded += 1
-        # In the second of the two splits.
+        # This image is in the second of the two splits.
         if encoded == 1050:
             raise interruption
         return encode(image)
@@ -305,7 +305,7 @@ def test_damaged_prepared_folder(host: str, tmp_path: Path, pattern: str, damage
     if damage == "removed":
         path.unlink()
     if pattern == "features.json":
-        # This tfds knows them without the file.
+        # This tfds knows the features without the file.
         assert_same_order(load(tmp_path), loaded)
     else:
         assert "delete it" in refused(lambda: load(tmp_path))
@@ -355,7 +355,7 @@ def test_truncated_tfrecords(host: str, tmp_path: Path) -> None:
     for length in (len(content) - 1, len(content) // 2, 7):
         path.write_bytes(content[:length])
         assert "delete it" in refused(lambda: load(tmp_path))
-    # Cut between two records.
+    # This cuts between two records.
     (first,) = struct.unpack_from("<Q", content)
     path.write_bytes(content[: first + 16])
     assert "delete it" in refused(lambda: load(tmp_path))

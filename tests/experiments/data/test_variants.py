@@ -49,7 +49,7 @@ class TestRotation:
         assert np.abs(back - blob).max() < 8
 
     def test_angles_are_uniform(self) -> None:
-        # A dot at the right edge shows by where it goes how far an image was turned.
+        # The new place of a dot at the right edge shows how far an image was rotated.
         dot = np.zeros((28, 28), np.uint8)
         dot[13:15, 22:24] = 255
         turned = changed(variants.rotate_randomly, np.broadcast_to(dot, (2000, 28, 28)))
@@ -103,7 +103,7 @@ class TestUnfamiliar:
         assert np.mean(scrambled[0] == NOISE) < 0.05
 
     def test_noisy_keeps_half_of_the_pixels(self) -> None:
-        # Of 256 values, noise hits the one there was once.
+        # Noise hits the original value once in 256 values.
         noisy = changed(UNFAMILIAR["noisy"], np.full((500, 28, 28), 7, np.uint8))
         assert abs(np.mean(noisy == 7) - (0.5 + 0.5 / 256)) < 0.005
 

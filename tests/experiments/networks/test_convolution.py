@@ -22,7 +22,7 @@ from tests.exporting import assert_exports
 def plain_conv_relu_pool(
     images: jax.Array, kernel: jax.Array, bias: jax.Array, padding: int = 0
 ) -> jax.Array:
-    """The definition, by flax's own functions."""
+    """The definition, from flax's own functions."""
     layer = nn.Conv(kernel.shape[-1], kernel.shape[:2], padding=padding)
     outputs = layer.apply({"params": {"kernel": kernel, "bias": bias}}, images)
     assert isinstance(outputs, jax.Array)
@@ -39,12 +39,12 @@ def inputs_of(shape: tuple[int, ...], features: int, size: int = 5) -> tuple[jax
 def gradients_of(
     function: Callable[..., jax.Array], weights: jax.Array, *inputs: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """Those of the weighted sum of the outputs, by each input."""
+    """Gradients of the weighted sum of the outputs with respect to each input."""
     gradients: tuple[jax.Array, ...] = jax.vjp(function, *inputs)[1](weights)
     return gradients
 
 
-# Few examples: each compiles anew.
+# There are few examples, because each compiles anew.
 @settings(deadline=None, max_examples=5)
 @given(
     batch=st.integers(1, 3),
@@ -69,7 +69,7 @@ def test_is_convolution_relu_and_pooling(
         return outputs, vjp(weights)
 
     expected = outputs_and_gradients(plain_conv_relu_pool, *inputs)
-    # On the CPU that runs the tests this goes by tiles.
+    # The CPU that runs the tests computes this by tiles.
     actual = outputs_and_gradients(conv_relu_pool, *inputs)
     chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-4)
 
@@ -120,8 +120,8 @@ def test_a_large_batch_is_taken_in_parts(batch: int, monkeypatch: pytest.MonkeyP
     whole, gradients = jax.jit(outputs_and_gradients)(images, kernel, bias)
     tile_bytes = 4 * 64 * (2 + 3)
     monkeypatch.setattr(_tiles, "_PART_BYTES", 7 * 4 * tile_bytes)
-    assert parts() == 4  # The last of them is filled up when there are 23.
-    jax.clear_caches()  # For they do not know of the other size.
+    assert parts() == 4  # The last part is padded if the batch is 23.
+    jax.clear_caches()  # Compiled programs do not know of the other size.
     in_parts, gradients_in_parts = jax.jit(outputs_and_gradients)(images, kernel, bias)
     chex.assert_trees_all_close(in_parts, whole, rtol=1e-5, atol=1e-5)
     chex.assert_trees_all_close(gradients_in_parts, gradients, rtol=1e-4, atol=2e-3)
@@ -147,7 +147,7 @@ def test_first_of_equal_maxima_gets_the_gradient_once() -> None:
 
 
 def test_one_of_equal_maxima_gets_the_gradient_where_rounding_decides() -> None:
-    # As after a first layer: all pixels alike, which several channels sum up in another order.
+    # All pixels are alike, as after a first layer. Several channels sum them in another order.
     images = jnp.full((1, 8, 8, 3), 0.1)
     _, kernel, _ = inputs_of(images.shape, 4)
     weights = jnp.arange(4.0).reshape(1, 2, 2, 1) + jnp.arange(4.0) + 1
@@ -227,7 +227,7 @@ def test_impossible_padding() -> None:
     ],
 )
 def test_where_jax_is_strict(channels: int, dtype: str) -> None:
-    """In shard_map the parameters are the same on all devices, and the images are not."""
+    """The parameters are the same on all devices in shard_map, and the images are not."""
     images_key, kernel_key = jax.random.split(jax.random.key(0))
     images = jax.random.uniform(images_key, (4, 8, 8, channels), dtype)
     params = jax.random.normal(kernel_key, (5, 5, channels, 2), dtype), jnp.zeros(2, dtype)

@@ -92,7 +92,7 @@ def test_accelerators_use_their_own_convolutions(platform: str) -> None:
         return heads.logits.sum()
 
     exported = jax.export.export(jax.jit(jax.grad(loss)), platforms=[platform])(params)
-    # Forward twice; backward kernels twice and images once, the first layer's not being needed.
+    # Forward has two. Backward has two for kernels and one for images: the first layer needs none.
     assert exported.mlir_module().count("stablehlo.convolution") == 5
 
 

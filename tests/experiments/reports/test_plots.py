@@ -63,7 +63,7 @@ def test_the_first_epochs_do_not_flatten_the_errors(drawn: list[Figure]) -> None
     plots.learning_curves(history({}, 100), "", Path("none.png"))
     low, high = drawn[0].axes[1].get_ylim()
     assert low == 0
-    # Of the eleventh epoch's, 80 / 11.
+    # The axis fits the eleventh epoch's error, 80 / 11.
     assert 80 / 11 < high < 15
 
 

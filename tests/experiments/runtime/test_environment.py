@@ -1,4 +1,4 @@
-"""What a user's environment holds must neither end a command nor change its numbers unsaid."""
+"""A user's environment must neither end a command nor silently change its numbers."""
 
 import dataclasses
 import os
@@ -40,12 +40,12 @@ def apart(variables: Mapping[str, str], *arguments: str, cwd: Path = ROOT) -> Ou
 
 @pytest.fixture
 def config(small_config: MakeConfig) -> Config:
-    """Of two epochs of five steps, with JAX's default settings."""
+    """A configuration of two epochs of five steps, with JAX's default settings."""
     return small_config("dropmax", batch_size=40, num_epochs=2)
 
 
 def noting_settings(config: Config) -> Config:
-    """The configuration with JAX's settings of now."""
+    """The configuration with JAX's current settings."""
     return dataclasses.replace(config, jax_settings=jax_settings.current())
 
 
@@ -74,7 +74,7 @@ class TestPictures:
         )
         variables = {"MATPLOTLIBRC": str(tmp_path)} | ({"MPLBACKEND": backend} if backend else {})
         code, stdout, stderr = apart(variables, "-c", program, cwd=tmp_path)
-        # What else runs in this process, such as a notebook, keeps its own.
+        # Other code in this process, such as a notebook, keeps its own backend.
         assert (code, stdout, stderr) == (0, f"{backend}\n", "")
         assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")
 
@@ -153,7 +153,7 @@ class TestSettingsOfJax:
         assert read_config(tmp_path / "whole" / "config.json") == whole
         assert whole.jax_settings == {**jax_settings.DEFAULTS, name: value}
         tested = run.test(whole, small_data, tmp_path / "whole")
-        # Trained again, by the settings that it notes.
+        # The run trains again by the settings that it records.
         run.train(whole, small_data, tmp_path / "again")
         with jax_settings.applied({name: value}):
             wanted = numbers_of(tmp_path / "whole", whole, small_data)
@@ -164,7 +164,7 @@ class TestSettingsOfJax:
         with jax_settings.applied({"enable_x64": True}):
             there = noting_settings(config)
         assert differences(there, config) == ["JAX_ENABLE_X64 is True, not False"]
-        # A configuration of before they were noted had JAX's defaults.
+        # A configuration from before they were recorded had JAX's defaults.
         assert not differences(dataclasses.replace(config, jax_settings=None), config)
 
     def test_of_a_run_that_did_not_note_them_are_not_taken_for_damage(

@@ -21,7 +21,7 @@ class TestReplacing:
         with replacing(path) as temporary:
             temporary.write_text("new")
             assert path.read_text() == "old"
-            # So that what tells a format by the suffix still does.
+            # Programs that tell a format by its suffix still can.
             assert temporary.suffix == ".txt"
         assert path.read_text() == "new"
         assert list(tmp_path.iterdir()) == [path]
@@ -117,7 +117,7 @@ class TestLockedFolder:
             pass
 
     def test_is_rid_of_what_a_killed_run_left_and_of_nothing_else(self, tmp_path: Path) -> None:
-        """Killed while it wrote a file, and while it wrote TensorBoard's events."""
+        """The run was killed while it wrote a file, and while it wrote TensorBoard's events."""
         kept = {"metrics.jsonl", ".metrics.jsonl.swp", ".dropmax_unfinished", ".events.d"}
         for name in kept:
             (tmp_path / name).write_text("precious")

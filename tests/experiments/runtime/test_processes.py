@@ -100,7 +100,7 @@ def test_alone_everything_is_agreed() -> None:
 def test_a_lost_process_is_told_from_own_errors(
     monkeypatch: pytest.MonkeyPatch, error: Exception, is_failure: bool
 ) -> None:
-    assert not processes.is_peer_failure(error)  # Alone, there is none to lose.
+    assert not processes.is_peer_failure(error)  # A lone process has none to lose.
     monkeypatch.setattr(processes, "count", lambda: 2)
     assert processes.is_peer_failure(error) == is_failure
 
@@ -164,7 +164,7 @@ def alone(*arguments: str, devices: int) -> Outcome:
 
 @pytest.mark.slow
 def test_a_run_goes_on_whatever_befalls_it(mnist_folder: Path, tmp_path: Path) -> None:
-    """Preempted, then left by its first process, then ended by one process with two devices."""
+    """A run is preempted, left by its first process, and ended by one with two devices."""
     savedir, whole = tmp_path / "run", tmp_path / "whole"
     run_of_two = arguments(mnist_folder, savedir)
     assert alone(*arguments(mnist_folder, whole), devices=1).code == 0
@@ -178,7 +178,7 @@ def test_a_run_goes_on_whatever_befalls_it(mnist_folder: Path, tmp_path: Path) -
     stopped = re.fullmatch(r"stopped at step (\d+) of 200; .* pass --resume .*\n", first.stderr)
     assert stopped is not None
     assert (savedir / "checkpoints" / stopped[1]).is_dir()
-    # The first alone tells of the data.
+    # Only the first process prints about the data.
     assert ("data: digits" in first.stdout, "data: " in second.stdout) == (True, False)
 
     started = start_processes(COMMAND, 2, *run_of_two, "--resume")
@@ -203,7 +203,7 @@ def test_a_run_goes_on_whatever_befalls_it(mnist_folder: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_what_one_process_cannot_do_stops_all(mnist_folder: Path, tmp_path: Path) -> None:
-    """Here the first finds another program's file."""
+    """The first process finds another program's file."""
     (tmp_path / "config.json").write_text("{}")
     first, second = outcomes(start_processes(COMMAND, 2, *arguments(mnist_folder, tmp_path)))
     assert first.code == 2

@@ -19,7 +19,7 @@ from tests.experiments.drawn import draw
 from tests.experiments.runner import ROOT, Outcome, environment, files_under
 
 COMMAND = (sys.executable, "-m", "tests.experiments.read_only_command")
-# A file system of this process's own, as far as the system lets a user have one.
+# This gives a process its own file system, if the system lets a user have one.
 OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
 MOUNT = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
 
@@ -42,7 +42,7 @@ def folder(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["mounted", pytest.param("played", marks=pytest.mark.slow)])
 def read_only(request: pytest.FixtureRequest, folder: Path, in_tmp_path: Path) -> "ReadOnly":
-    """Mounted where the system lets us, and else played; also played, as a slow test."""
+    """Mounted if the system lets us, and simulated if not; a slow test also simulates it."""
     is_mounted = request.param == "mounted" and can_mount(folder)
     return ReadOnly(folder, in_tmp_path, is_mounted)
 

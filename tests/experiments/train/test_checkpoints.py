@@ -97,7 +97,7 @@ def test_a_state_that_cannot_be_saved_is_told_of_and_the_others_stay(
 
 
 def test_of_a_long_error_the_reason_is_told() -> None:
-    """Tensorstore says it somewhere within all that it was about to do."""
+    """Tensorstore says it somewhere in an account of all that it was about to do."""
     full = os.strerror(errno.ENOSPC)
     assert _reason(OSError("a" * 500 + f"[OS error 28: {full}]" + "b" * 500)) == full
     assert _reason(ValueError("no\nmore")) == "no"
@@ -116,7 +116,7 @@ def test_of_an_error_in_saving_the_threads_of_orbax_tell_nothing(
             raise RuntimeError("Event loop is closed")
 
     def tell() -> None:
-        Loud().__del__  # noqa: B018 - it goes, and what its end raises is unraisable
+        Loud().__del__  # noqa: B018 - it dies, and what its end raises is unraisable
 
     def full(*_: object, **__: object) -> None:
         thread = threading.Thread(target=tell)
@@ -184,7 +184,7 @@ def test_of_any_file_damaged_the_state_before_is_restored(
         found, warnings = restored(folder)
         assert found is not None, name
         if name.name == "sha256.json" and damage is Path.unlink:
-            # As after a kill between the state and these.
+            # This is as after a kill between the state and the digests.
             assert same(found, checkpoint(2))
             continue
         assert same(found, checkpoint(1)), name
@@ -194,7 +194,7 @@ def test_of_any_file_damaged_the_state_before_is_restored(
         if name.name != "sha256.json":
             what = "is missing" if damage is Path.unlink else "has changed"
             assert warnings[0].endswith(f"({name} {what}): left out")
-    # Nothing that orbax or its threads would tell of it.
+    # Orbax and its threads print nothing about it.
     assert capfd.readouterr() == ("", "")
 
 

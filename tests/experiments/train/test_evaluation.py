@@ -68,7 +68,7 @@ class TestPredictor:
     def test_more_images_than_one_part(
         self, small_data: Dataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """In parts of 64 the same as in one, whatever fills up the last."""
+        """Parts of 64 give the same as one part, whatever padding the last has."""
         setup = setup_of()
         params = params_of(setup)
         whole = predicted(setup, params, small_data.test)
@@ -89,7 +89,7 @@ class TestPredictor:
         assert whole.shape == (2, 3, 200, 10)
         monkeypatch.setattr(evaluation, "_PART", 64)
         monkeypatch.setattr(evaluation, "_BATCHES", 4)
-        # Another number, since compiled programs are kept for a setup and a number of samples.
+        # Another number, because compiled programs are kept for a setup and number of samples.
         other = setup_of("mc_dropout")
         np.testing.assert_allclose(
             predicted(other, params, small_data.test, 3).logits, whole, atol=1e-6
@@ -102,7 +102,7 @@ class TestPredictor:
         equal = Split(np.repeat(small_data.test.images[:1], 5, 0), np.zeros(5, np.int32))
         logits = np.asarray(predicted(setup, params, equal, 4).logits)
         assert len(np.unique(logits[..., 0])) > 30
-        # Without dropout there is nothing to differ.
+        # Nothing differs without dropout.
         assert len(np.unique(np.asarray(predicted(setup, params, equal).logits)[..., 0])) == 1
 
     def test_mean_of_samples_nears_the_prediction_without_dropout(
@@ -157,7 +157,7 @@ class TestEvaluate:
     def test_what_is_fitted_is_fitted_on_the_validation_set_of_each_seed(
         self, small_data: Dataset
     ) -> None:
-        """The fit is the mean of the logits and of the labels, and is all that is predicted."""
+        """The fit is the mean of the logits and of the labels, and is the whole prediction."""
 
         def fit(heads: Heads, labels: jax.Array) -> Any:
             return {"logits": heads.logits.mean(0), "label": labels.mean()}
@@ -187,7 +187,7 @@ class TestEvaluate:
         probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         wanted = figures_of(jnp.log(probs.mean(1)), small_data.test.labels)
         np.testing.assert_allclose(np.array(found), wanted, rtol=1e-4, atol=1e-4)
-        # Which is not the mean of the logits.
+        # This is not the mean of the logits.
         other = figures_of(jax.nn.log_softmax(logits.mean(1)), small_data.test.labels)
         assert np.all(np.abs(other[1] - wanted[1]) > 0.01)
 

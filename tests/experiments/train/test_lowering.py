@@ -1,4 +1,4 @@
-"""What accelerators are given, where there is none: programs exported for them on a CPU."""
+"""The programs that accelerators get, exported for them on a CPU."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from experiments.train.config import Config
 from experiments.train.training import Setup
 
 SEEDS = (0, 1)
-# Divided by 2 devices, and not by 8.
+# 2 devices divide it, and 8 do not.
 BATCH_SIZE = 12
 NUM_TRAIN = 64
 
@@ -27,7 +27,7 @@ DEVICES_EACH = pytest.mark.parametrize(
 
 pytestmark = pytest.mark.parametrize("platform", ["cuda", "tpu"])
 
-# Of these, the first three carry shardings, and the last is JAX's random numbers on CUDA.
+# The first three carry shardings; the last is JAX's random numbers on CUDA.
 CUSTOM_CALLS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "cu_threefry2x32_ffi"}
 
 
@@ -40,7 +40,7 @@ def array(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
 
 
 def on_each(devices: int, tree: Any) -> Any:
-    """As `training.replicate` puts it: `[devices, ...]`."""
+    """The tree as `training.replicate` puts it: `[devices, ...]`."""
     return jax.tree.map(lambda leaf: array(devices, *leaf.shape, dtype=leaf.dtype), tree)
 
 
@@ -54,7 +54,7 @@ def module_of(
 def sharded(
     function: Callable[..., Any], devices: int, in_axes: tuple[int | None, ...]
 ) -> Callable[..., Any]:
-    """What pmap makes of a function, in the words that `jax.export` understands."""
+    """What pmap makes of a function, in a form that `jax.export` understands."""
 
     def on_device(*arguments: Any) -> Any:
         own = (
@@ -66,7 +66,7 @@ def sharded(
     split, same = PartitionSpec(AXIS), PartitionSpec()
     return jax.shard_map(
         on_device,
-        # As in pmap's mesh; an abstract mesh has explicit axes by default since jax 0.11.1.
+        # pmap's mesh is like this. Since jax 0.11.1, abstract meshes default to explicit axes.
         mesh=AbstractMesh((devices,), (AXIS,), axis_types=(AxisType.Auto,)),
         in_specs=tuple(same if axis is None else split for axis in in_axes),
         out_specs=split,
@@ -115,11 +115,11 @@ def test_training(platform: str, devices: int, network: str) -> None:
     setup = setup_of(network=network)
     module = train_module(setup, platform, devices)
     check_stays_on_device(module)
-    # Two forwards, their weights' gradients, and the gradient of the second one's input; that of
-    # the first one's input may stand there too, but nothing uses it.
+    # There are two forwards, their weights' gradients, and the second one's input gradient. The
+    # first one's input gradient may be there too, but nothing uses it.
     assert count_convolutions(module) in {5, 6}
     assert ("stablehlo.reduce_scatter" in module) == (devices > 1)
-    # The loop over steps, around everything else.
+    # The loop over steps is around everything else.
     assert "stablehlo.while" in module
     (signature,) = re.findall(r"func.func public @main\((.*)\) ->", module)
     donated = re.findall(r"tf.aliasing_output|jax.buffer_donor", signature)

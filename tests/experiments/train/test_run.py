@@ -47,7 +47,7 @@ def dropmax_config(small_config: MakeConfig) -> Config:
 def dropmax_run(
     dropmax_config: Config, small_data: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A finished run that nothing interrupted; not to be changed."""
+    """A finished run that nothing interrupted; do not change it."""
     folder = tmp_path_factory.mktemp("dropmax") / "run"
     run.train(dropmax_config, small_data, folder, save_every=1)
     return folder
@@ -125,7 +125,7 @@ class TestFiles:
             )
 
     def test_errors_are_parts_of_the_images(self, folder: Path, small_data: Dataset) -> None:
-        """In percent: of the 200 seen in an epoch, and of the 1,000 after it by its parameters."""
+        """Errors are percentages of the 200 seen in an epoch, and of the 1,000 checked after it."""
         config, entries = read_config(folder / "config.json"), metrics_of(folder)
         for entry in entries:
             errors = np.array(entry["train_error_percent"]) * 2
@@ -198,7 +198,7 @@ class TestFiles:
 
 
 class TestCommand:
-    """The command's output, and that testing reproduces what training found."""
+    """The command's output; testing reproduces what training found."""
 
     def test_trains_lenet_and_tells_what_it_found(
         self, mnist_folder: Path, in_tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -261,7 +261,7 @@ class TestCommand:
 
 @contextlib.contextmanager
 def stopping_at_look(monkeypatch: pytest.MonkeyPatch, look: int) -> Iterator[None]:
-    """A request to stop that is there when the loop looks for the n-th time.
+    """A stop request that is there when the loop looks for the n-th time.
 
     The loop looks after each call of the compiled steps: ten steps first, then one each.
     """
@@ -297,7 +297,7 @@ class TestInterrupted:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Stopped within epochs, at their ends, right after a start and right before the end."""
+        """Runs stop within epochs, at their ends, right after a start and right before the end."""
         steps = []
         for look in (1, 4, 2, 3, 1, 7, 1, 4):
             with stopping_at_look(monkeypatch, look), pytest.raises(Stopped) as caught:
@@ -327,7 +327,7 @@ class TestInterrupted:
         monkeypatch: pytest.MonkeyPatch,
         look: int,
     ) -> None:
-        """Steps 25 (an epoch's end), 26, 50 (a checkpoint's step), 100 unsaved, and 100 saved."""
+        """Stops at step 25 (an epoch's end), 26, 50 (a checkpoint's), 100 unsaved and 100 saved."""
         step = min(100, look + 9)
         with stopping_at_look(monkeypatch, look):
             with pytest.raises(Stopped, match=f"step {step} of 100"):
@@ -365,7 +365,7 @@ class TestInterrupted:
     def test_signals_to_a_process_stop_it_with_its_state_saved(
         self, finished_run: Path, small_data: Dataset, tmp_path: Path
     ) -> None:
-        """Each time it is resumed, at last to the end."""
+        """The run resumes after each signal, and the last time it goes to the end."""
         folder, epochs = tmp_path / "run", 24
         config = dataclasses.replace(
             read_config(finished_run / "config.json"), num_epochs=epochs, seeds=(0,)
@@ -405,7 +405,7 @@ class TestInterrupted:
                 f"stopped at step {step} of {epochs * STEPS_PER_EPOCH}; the state is saved in "
                 f"{folder}: pass --resume to go on\n"
             )
-        # In this process: the lock of the one killed is not left behind.
+        # This process trains: the lock of the killed process is not left behind.
         run.train(config, small_data, folder, resume=True)
         run.train(config, small_data, tmp_path / "uninterrupted")
         assert numbers_of(folder, config, small_data) == numbers_of(
@@ -453,7 +453,7 @@ class TestKilledBetweenTwoWrites:
             pass
 
         original, calls = pkgutil.resolve_name(where), 0
-        # A run draws and sums up only once, at its end.
+        # A run plots and summarises only once, at its end.
         fatal_call = 1 if where.endswith(("learning_curves", "summary.write_json")) else 2
 
         def killed(*arguments: Any, **named: Any) -> Any:
@@ -476,7 +476,7 @@ class TestKilledBetweenTwoWrites:
 
 
 def damage(folder: Path, how: str) -> None:
-    """Harms the parameters that a checkpoint holds, or the list of them."""
+    """Damages the parameters that a checkpoint holds, or the list of them."""
     files = sorted((folder / "state" / "d").iterdir(), key=lambda path: path.stat().st_size)
     content = bytearray(files[-1].read_bytes())
     if how == "a file missing":
@@ -527,7 +527,7 @@ class TestDamagedCheckpoint:
             "dropmax, tiny: the checkpoint of step 100",
             "dropmax, tiny: the checkpoint of step 75",
         ]
-        # Written in one file now, where they were in two.
+        # The events are now in one file, where they were in two.
         assert set(events_of(folder)["train_loss"]) == {1, 2, 3, 4}
 
     def test_testing_tells_of_it_and_keeps_the_summary(
@@ -611,7 +611,7 @@ class TestLossNotFinite:
         step = int(found[1])
         assert step > 0
         assert (found[2], int(found[3])) == ("seed_keys(0).noise", step)
-        # By itself: the state before that step, its images, and the key.
+        # We recompute it from the state before that step, its images, and the key.
         setup = training.make_setup(config, 200)
         state = jax.tree.map(lambda leaf: leaf[0], Steps(setup, small_data.train)(step))
         assert state.first_bad_step == training.NO_STEP
@@ -635,7 +635,7 @@ class TestLossNotFinite:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Of two seeds only the second has a bad parameter."""
+        """Only the second of two seeds has a bad parameter."""
         config = read_config(finished_run / "config.json")
         initial = training.initial_states
 
@@ -651,7 +651,7 @@ class TestLossNotFinite:
     def test_after_the_last_step_it_is_noticed_too(
         self, dropmax_config: Config, small_data: Dataset, tmp_path: Path
     ) -> None:
-        """One step: its loss is finite, and the parameters it leaves are not fit for use."""
+        """The only step has a finite loss, and the parameters it leaves are not fit for use."""
         config = dataclasses.replace(
             dropmax_config, num_epochs=1, batch_size=200, learning_rate=1e37
         )
@@ -732,7 +732,7 @@ class TestFolder:
     def test_on_a_disk_that_is_full_sooner_or_later_is_gone_on_with(
         self, dropmax_config: Config, dropmax_run: Path, small_data: Dataset, tmp_path: Path
     ) -> None:
-        """Full for the configuration; then for the first checkpoint, which orbax writes in C++."""
+        """The disk is full for the configuration, then for the first checkpoint, written in C++."""
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         for largest in (100, 1_000):
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
@@ -752,7 +752,7 @@ class TestFolder:
     def test_half_removed_is_not_taken_for_another_run(
         self, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Killed while it removes a run: what is left must still be told to be one."""
+        """A kill while a run is removed must leave what is still recognised as a run."""
         folder = Path(shutil.copytree(finished_run, tmp_path / "run"))
 
         def killed(*_: object, **__: object) -> None:
@@ -769,7 +769,7 @@ class TestFolder:
 def test_a_run_in_a_thread_of_its_own_needs_no_signals(
     finished_run: Path, small_data: Dataset, tmp_path: Path
 ) -> None:
-    """As in a notebook's or a test's thread, where signal handlers cannot be set."""
+    """A notebook's or a test's thread cannot set signal handlers."""
     config = read_config(finished_run / "config.json")
     thread = threading.Thread(target=run.train, args=(config, small_data, tmp_path))
     thread.start()
@@ -781,12 +781,12 @@ def test_a_run_in_a_thread_of_its_own_needs_no_signals(
 def test_many_runs_in_a_process_do_not_use_up_its_memory_mappings(
     finished_run: Path, small_data: Dataset, tmp_path: Path
 ) -> None:
-    """The table of three sizes is 51 runs; without mappings, JAX ends the process."""
+    """The table of three sizes takes 51 runs; JAX ends a process that runs out of mappings."""
     config = read_config(finished_run / "config.json")
     jax.clear_caches()
     before = count_mappings()
     run.train_missing(config, small_data, tmp_path / "run")
-    # The run's programs had some 2,000.
+    # The run's programs had some 2,000 mappings.
     assert count_mappings() < before + 500
 
 

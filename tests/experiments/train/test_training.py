@@ -26,7 +26,7 @@ def some(split: Split, count: int) -> Split:
 
 
 class TestExamples:
-    """With parameters that count how often each example was seen."""
+    """The parameters count how often each example was seen."""
 
     def test_each_is_seen_once_an_epoch_with_its_own_label(self) -> None:
         states = Steps(tiny.counting_setup(300, 20), tiny.numbered(300)).epochs(3)
@@ -54,7 +54,7 @@ class TestExamples:
                 batches.append(tuple(np.nonzero(now - before)[0]))
                 before = now
         assert all(len(batch) == 10 for batch in batches)
-        # Two seeds, two epochs, four batches: all of them different, none in the file's order.
+        # The batches of two seeds, two epochs and four steps all differ, none in the file's order.
         assert len(set(batches)) == 16
         assert not {tuple(range(first, first + 10)) for first in (0, 10, 20, 30)} & set(batches)
 
@@ -74,7 +74,7 @@ class TestExamples:
     def test_are_the_same_on_any_number_of_devices(
         self, devices: int, batch_size: int, mnist_folder: Path
     ) -> None:
-        """No device, and no example that fills up a batch, changes which examples count."""
+        """Neither devices nor padding examples change which examples count."""
         counts = on_devices(devices, mnist_folder)["counts"][str(batch_size)]
         assert counts == numbers.counts(batch_size)
         assert set(counts["first"]) == {0, 1}
@@ -89,7 +89,7 @@ class TestDevices:
     def test_give_the_same_losses_and_terms(
         self, devices: int, model: str, what: str, mnist_folder: Path
     ) -> None:
-        """With the noise of masks and of dropout, which belongs to each example."""
+        """The losses include mask and dropout noise, which belongs to each example."""
         wanted = flat(on_devices(1, mnist_folder)[model][what])
         found = flat(on_devices(devices, mnist_folder)[model][what])
         np.testing.assert_allclose(found, wanted, rtol=1e-5 if what == "first step" else 1e-4)
@@ -97,7 +97,7 @@ class TestDevices:
     @numbers.DEVICE_COUNTS
     @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
     def test_predict_the_same(self, devices: int, model: str, mnist_folder: Path) -> None:
-        """After an epoch of training on them; of mc_dropout, samples."""
+        """They predict after an epoch of training on them; mc_dropout predicts samples."""
         wanted = flat(on_devices(1, mnist_folder)[model]["logits"])
         found = flat(on_devices(devices, mnist_folder)[model]["logits"])
         np.testing.assert_allclose(found, wanted, atol=1e-4)
@@ -160,7 +160,7 @@ class TestNoise:
 
     @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
     def test_differs_between_equal_examples_and_between_steps(self, model: str) -> None:
-        """Of equal images, with a rate of nearly nothing, the losses still differ."""
+        """The losses of equal images still differ at a rate of nearly nothing."""
         equal = Split(np.full((8, 28, 28), 200, np.uint8), np.zeros(8, np.int32))
         config = Config(model, network="tiny", batch_size=4, num_epochs=3, learning_rate=1e-30)
         steps = Steps(training.make_setup(config, 8), equal)
@@ -192,7 +192,7 @@ def numpy_adam(
 
 class TestOptimizer:
     def test_is_adam_with_decay_in_the_gradient(self) -> None:
-        """Six steps, over the three rates, of gradients as small as the decay, on the network."""
+        """Six steps on the network over the three rates, with gradients as small as the decay."""
         setup = training.make_setup(Config("dropmax", network="tiny"), 100)
         start = training.initial_state(setup, jnp.int32(0)).params
         optimizer = training.make_optimizer(1e-2, 6)
@@ -266,9 +266,9 @@ def by_name(tree: Any) -> dict[str, Any]:
 
 
 def rates_of(num_steps: int) -> np.ndarray:
-    """The learning rate of each step, as a part of the first.
+    """The learning rate of each step, relative to the first.
 
-    Of gradients that are all the same, Adam's steps are as long as the rate.
+    Adam's steps are as long as the rate if all gradients are the same.
     """
     optimizer = training.make_optimizer(1.0, num_steps)
     params, gradient = {"prior_logits": jnp.zeros(())}, {"prior_logits": jnp.ones(())}
@@ -299,7 +299,7 @@ class TestNetworks:
     def test_in_bfloat16_keep_float32_parameters_and_learn_the_same(
         self, small_data: Dataset
     ) -> None:
-        """Losses differ by the eight bits of bfloat16, and by no more."""
+        """Losses differ by no more than the eight bits of bfloat16."""
 
         def after_two_epochs(precision: str) -> TrainState:
             config = Config(
@@ -327,7 +327,7 @@ class TestNetworks:
         np.testing.assert_allclose(pixels.ravel(), [0, 0.2, 0.4, 1], rtol=1e-6)
 
 
-# Of each kind that a trainer can tell: by the heads, the dropout and samples, what is fitted.
+# One of each kind that a trainer can tell apart: by heads, dropout and samples, what is fitted.
 OF_EACH_KIND = {"softmax", "dropmax_prior", "dropmax", "mc_dropout", "temperature_scaling"}
 
 
@@ -348,7 +348,7 @@ class TestEveryMethod:
         config = config.with_data(small_data.name, data.fingerprint(small_data))
         summary = run.train(config, small_data, tmp_path, save_every=2)
         lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-        # JSON knows no NaN.
+        # JSON has no NaN.
         entries = [json.loads(line, parse_constant=pytest.fail) for line in lines]
         losses = np.array([entry["train_loss"] for entry in entries])
         assert np.all(losses[-1] < losses[0] - 0.1)
