@@ -2,7 +2,7 @@
 
 from benchmarks import checks, machine, recipe
 from experiments.cli import command
-from experiments.cli.config_flags import DATA, ConfigFlags, load_data
+from experiments.cli.config_flags import DATA, ConfigFlags
 from experiments.cli.errors import UserError
 from experiments.cli.kinds import PATH, POSITIVE_FLOAT, choice, integer, several
 
@@ -45,6 +45,7 @@ def main() -> None:
     import jax
 
     from benchmarks import accelerator_report, loss_report, loss_timing, step_timing
+    from experiments import data
 
     if jax.default_backend() == "cpu" and not _ALLOW_CPU.value:
         raise UserError(
@@ -54,7 +55,7 @@ def main() -> None:
     device = jax.devices()[0]
     found = {**machine.describe(), "device": device.device_kind, "devices": jax.device_count()}
     print(f"{found['devices']} x {found['device']}, {machine.in_words(found)}", flush=True)
-    dataset = load_data(_DATA.config())
+    dataset = data.load_aloud(_DATA.config())
     results = {
         "machine": found,
         "rounds": _ROUNDS.value,

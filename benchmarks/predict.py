@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import checks, machine, recipe, workers
 from experiments.cli import command
-from experiments.cli.config_flags import DATA, ConfigFlags, load_data
+from experiments.cli.config_flags import DATA, ConfigFlags
 from experiments.cli.errors import RunFailedError
 from experiments.cli.kinds import PATH, POSITIVE_FLOAT, choice, integer, several
 
@@ -50,9 +50,10 @@ def main() -> None:
     savedir = checks.result_folder(_SAVEDIR.value)
     # We import late, so that --help and mistakes in flags are answered at once.
     from benchmarks import predict_report
+    from experiments import data
 
     found = machine.describe_aloud()
-    dataset = load_data(_DATA.config())
+    dataset = data.load_aloud(_DATA.config())
     # Images repeat if there are too few: predicting one twice takes as long as predicting two.
     images = np.resize(dataset.test.images, (_IMAGES.value, *dataset.test.images.shape[1:]))
     records: list[dict[str, Any]] = []

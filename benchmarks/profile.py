@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import checks, machine, recipe
 from experiments.cli import command
-from experiments.cli.config_flags import DATA, ConfigFlags, load_data
+from experiments.cli.config_flags import DATA, ConfigFlags
 from experiments.cli.kinds import PATH, choice, integer, several
 
 FLAGS = command.Flags()
@@ -32,9 +32,10 @@ def main() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_dump_to={folder} --xla_dump_hlo_as_text"
         os.environ["JAX_PLATFORMS"] = "cpu"
         from benchmarks import profile_report, step_profile
+        from experiments import data
 
         found = machine.describe_aloud()
-        dataset = load_data(_DATA.config())
+        dataset = data.load_aloud(_DATA.config())
         records = [
             step_profile.measure(model, network, dataset.train, _STEPS.value, Path(folder))
             for network in _NETWORKS.value

@@ -61,7 +61,7 @@ def _measure(config: Config, train: Split, rounds: int, seconds: float) -> dict[
     seeds = jnp.asarray(config.seeds)
     initial = jax.jit(training.initial_states, static_argnums=0)(setup, seeds)
     state = devices.replicate(initial)
-    data = training.on_devices(train)
+    data = training.shard_examples(train)
     run_steps = training.pmapped_train_steps(setup)
     step = 0
 

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import checks, machine, recipe, workers
 from benchmarks.peers import PEERS
 from experiments.cli import command
-from experiments.cli.config_flags import DATA, ConfigFlags, load_data
+from experiments.cli.config_flags import DATA, ConfigFlags
 from experiments.cli.kinds import PATH, POSITIVE_FLOAT, choice, integer, several
 
 FLAGS = command.Flags()
@@ -41,9 +41,10 @@ def main() -> None:
     savedir = checks.result_folder(_SAVEDIR.value)
     # We import late, so that --help and mistakes in flags are answered at once.
     from benchmarks import agreement, train_report
+    from experiments import data
 
     found = machine.describe_aloud()
-    dataset = load_data(_DATA.config())
+    dataset = data.load_aloud(_DATA.config())
     agreement.check_trainers(names, _MODELS.value, _NETWORKS.value, dataset.train)
     records: list[dict[str, Any]] = []
     for network in _NETWORKS.value:

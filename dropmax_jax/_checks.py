@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-# Of old-style keys: Threefry's, and those of the two rbg generators.
+# The sizes of old-style keys: 2 for Threefry, 4 for the two rbg generators.
 _OLD_KEY_SIZES = (2, 4)
 
 
@@ -98,8 +98,8 @@ def random_key(key: Any) -> None:
         raise ValueError(f"key must be one random key, but holds keys in shape {shape}")
 
 
-def positive_temperature(value: ArrayLike, dtype: Any, name: str = "temperature") -> jax.Array:
-    """Returns a temperature in `dtype`; numbers are checked, traced values cannot be."""
+def positive(name: str, value: ArrayLike, dtype: Any) -> jax.Array:
+    """Returns a positive scalar in `dtype`; numbers are checked, JAX arrays cannot be."""
     if isinstance(value, numbers.Real | np.ndarray) and np.ndim(value) == 0:
         number, limits = _real(name, value), np.finfo(dtype)
         if not float(limits.tiny) <= number <= float(limits.max):

@@ -1,11 +1,11 @@
-r"""DropMax's loss, its terms and its gradient in one pass; on CPU, in blocks that fit the caches.
+r"""DropMax's loss, its terms and its gradient in one pass; large ones, on CPU, in blocks.
 
 `dropmax_loss_and_terms` calls this. `dropmax_loss_terms` has the same terms one by one, for a mask
 that is given, and the tests compare the two.
 
 Differentiated term by term, the loss reads and writes some twenty arrays of the size of the logits.
 The derivatives here are taken by hand, and the backward pass keeps one array for each head. The
-code calls the logits of q, ρ and r a, b and c.
+arrays of a block fit the CPU's caches. The code calls the logits of q, ρ and r a, b and c.
 """
 
 import functools
@@ -80,6 +80,7 @@ def _loss_jvp(
     if not isinstance(weights_tangent, SymbolicZero):
         tangent += sum(term * weights_tangent[i] for i, term in enumerate(terms))
 
+    # XLA leaves the rest out where nobody differentiates the terms.
     def plain_terms(temperature: Array, logits: Array, prior: Array, label: Array) -> Any:
         posterior = lax.stop_gradient(prior) + label
         noise = _noise.logistic(key, posterior.shape, posterior.dtype)
@@ -88,7 +89,6 @@ def _loss_jvp(
         log_epsilon = _checks.log_epsilon(epsilon)
         return loss_terms(is_target, log_mask, logits, prior, label, log_epsilon)
 
-    # XLA leaves this out where nobody differentiates the terms.
     changes = [
         jnp.zeros_like(primal) if isinstance(change, SymbolicZero) else change
         for primal, change in zip(
@@ -108,7 +108,7 @@ def _with_gradient(
     """The loss and its terms; the loss's derivatives in temperature, `[...]`, and heads."""
     shape, dtype = heads[0].shape, heads[0].dtype
 
-    def few(key: Array, temperature: Array, weights: Array, *rest: Array) -> Any:
+    def without_loop(key: Array, temperature: Array, weights: Array, *rest: Array) -> Any:
         sources, noise = _noise.logistic_by_row(key, (labels.size, shape[-1]), dtype)
         drawn = noise(sources).reshape(shape)
         return _rows(epsilon, _sum, temperature, weights, drawn, *rest)
@@ -135,7 +135,7 @@ def _with_gradient(
     if is_spread or is_symbolic:
         return at_once(*args)
     if math.prod(shape) <= SMALL:
-        return few(*args)
+        return without_loop(*args)
     return lax.platform_dependent(*args, cpu=in_blocks, default=at_once)
 
 
@@ -147,19 +147,19 @@ def _rows(
     noise: Array,
     labels: Array,
     logits: Array,
-    prior: Array,
-    label: Array,
+    b: Array,
+    c: Array,
 ) -> tuple[_LossAndTerms, tuple[Array, ...]]:
     """`_with_gradient` for noise that is given, of any number of rows, `[..., K]`."""
-    # Second derivatives are those of these lines. So a comparison that chooses a branch counts 0 as
-    # positive, as the derivative of jnp.abs does, and only a's own share of the prior is constant.
+    # JAX differentiates these lines for second derivatives. So comparisons count 0 as positive, as
+    # the derivative of jnp.abs does, and only the b within a is constant.
     is_target = _checks.target_mask(labels, logits.shape, "logits")
-    constant_prior = lax.stop_gradient(prior)
-    a = jnp.where(is_target, CERTAIN, constant_prior + label)
-    a_minus_b = label - (prior - constant_prior)
+    constant_b = lax.stop_gradient(b)
+    a = jnp.where(is_target, CERTAIN, constant_b + c)
+    a_minus_b = c - (b - constant_b)
     q, not_q = sigmoids(a)
-    rho, not_rho = sigmoids(prior)
-    side = jnp.where(is_target, -label, label)
+    rho, not_rho = sigmoids(b)
+    side = jnp.where(is_target, -c, c)
     wrong, _ = sigmoids(side)  # r, or 1 - r where r should be 1
 
     # The cross-entropy's weights: z + ε = exp(scale) (mask + rest), where the larger of mask and
@@ -181,15 +181,15 @@ def _rows(
     total = sum_classes(weight * (mask + rest))[..., None]
 
     # Large numbers meet only where a probability weighs them down; see `concrete._kl`.
-    log_a, log_b, log_side = _log1p_exp_abs(a), _log1p_exp_abs(prior), _log1p_exp_abs(side)
+    log_a, log_b, log_side = _log1p_exp_abs(a), _log1p_exp_abs(b), _log1p_exp_abs(side)
     kl = jnp.where(
         is_target,
-        log_b + jnp.where(prior >= 0.0, 0.0, -prior),
+        log_b + jnp.where(b >= 0.0, 0.0, -b),
         (log_b - log_a)
         + jnp.where(
             a >= 0.0,
-            -not_q * a_minus_b + jnp.where(prior >= 0.0, 0.0, -prior),
-            q * a_minus_b + jnp.where(prior >= 0.0, prior, 0.0),
+            -not_q * a_minus_b + jnp.where(b >= 0.0, 0.0, -b),
+            q * a_minus_b + jnp.where(b >= 0.0, b, 0.0),
         ),
     )
     terms = (
@@ -198,7 +198,7 @@ def _rows(
         - math.log1p(epsilon),
         sum_classes(kl),
         sum_classes(log_side + jnp.where(side >= 0.0, side, 0.0)),
-        sum_classes(-log_b - jnp.where(prior >= 0.0, prior * not_rho, -prior * rho)),
+        sum_classes(-log_b - jnp.where(b >= 0.0, b * not_rho, -b * rho)),
     )
     loss = jnp.asarray(sum(weights[i] * term for i, term in enumerate(terms)))
 
@@ -206,7 +206,7 @@ def _rows(
     return (loss, terms), (
         -sum_classes(slope * x) / temperature,
         weights[0] * (weight * (mask + rest) / total - is_target.astype(weight.dtype)),
-        weights[1] * (rho - q) + weights[3] * (prior * rho * not_rho),
+        weights[1] * (rho - q) + weights[3] * (b * rho * not_rho),
         slope / temperature
         + weights[1] * (q * not_q * a_minus_b)
         + weights[2] * jnp.where(is_target, -wrong, wrong),

@@ -24,11 +24,12 @@ def logistic_by_row(
     """`logistic` in rows, so that it need never be in memory as a whole.
 
     On CPU, jax.random loops over the rounds of Threefry and passes through memory in each. Written
-    out they are one expression, computed where the noise is used, in less than half the time.
+    out, they are one expression, computed where the noise is used, in less than half the time.
 
     Returns:
-        Something for each row, `[rows, ...]`, and the function that turns it into a row of noise.
-        Of generators other than Threefry, and of float64, it is the noise itself.
+        A number for each row, `[rows]`, and the function that maps it to a row of noise. For
+        generators other than Threefry and for float64, the rows of noise themselves, and the
+        identity.
     """
     rows, columns = shape
     is_threefry = jax.random.key_impl(key) == "threefry2x32"

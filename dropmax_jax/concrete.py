@@ -56,7 +56,7 @@ def concrete_log_mask(
     noise = _checks.class_array("noise", noise)
     _checks.same_shape("noise", noise, logits.shape, "logits")
     logits, noise = _checks.promote(logits, noise)
-    temperature = _checks.positive_temperature(temperature, logits.dtype)
+    temperature = _checks.positive("temperature", temperature, logits.dtype)
     return log_sigmoid((logits + noise) / temperature)
 
 
@@ -164,10 +164,10 @@ def bernoulli_negative_entropy(logits: ArrayLike) -> jax.Array:
     return _negative_entropy(logits)
 
 
-# The functions below bring their own derivatives. Those of the formulas as written would hold on to
-# several arrays of the size of the logits, and be wrong from the second order on where a logit is
-# exactly 0, as all are in a network whose heads start from zero. All are made of exp(-|a|), which
-# never overflows; where a loss calls several with the same logits, XLA computes that once.
+# The functions below define their own derivatives. Automatic differentiation would store several
+# arrays of the size of the logits. It would also give wrong second derivatives where a logit is
+# exactly 0, as all are in a network whose heads start from zero. All functions use exp(-|a|), which
+# never overflows, and which XLA computes once if a loss calls several with the same logits.
 
 
 @jax.custom_jvp

@@ -296,7 +296,7 @@ def _weighted_loss(
         jnp.asarray(key),
         *arrays,
         labels,
-        _checks.positive_temperature(temperature, dtype),
+        _checks.positive("temperature", temperature, dtype),
         jnp.asarray(weights, dtype),
         epsilon=float(epsilon),
     )

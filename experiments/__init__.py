@@ -6,7 +6,7 @@ Commands, each run by `python -m experiments.NAME`:
 - `table`: the paper's table. `calibration`: calibration and detection of errors.
 - `masks`: draws the classes a model retains. `predict`: recognises digits in image files.
 
-Rooms:
+Folders:
 
 - `data`: images and labels. `networks`: LeNet and CNN.
 - `train`: a run, from configuration to evaluation. `trained`: loads what a run trained.

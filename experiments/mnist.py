@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from experiments.cli import command, process_flags
-from experiments.cli.config_flags import ConfigFlags, load_data
+from experiments.cli.config_flags import ConfigFlags
 from experiments.cli.errors import UserError
 from experiments.cli.kinds import PATH, choice, integer
 from experiments.runtime import agreement, processes
@@ -49,10 +49,10 @@ def _run(config: Config, savedir: Path, tests: bool, resume: bool, overwrite: bo
     run.check_hyperparameters(config)
     if not tests:
         agreement.run_on_first(lambda: check_folder(savedir, resume, overwrite))
-    dataset = agreement.run_on_all(lambda: load_data(config))
+    dataset = agreement.run_on_all(lambda: data.load_aloud(config))
     config = config.with_data(dataset.name, data.fingerprint(dataset))
-    told = [config.identity(), _SAVE_EVERY.value, tests, resume, overwrite]
-    agreement.check_same("flags or data", json.dumps(told))
+    shared = [config.identity(), _SAVE_EVERY.value, tests, resume, overwrite]
+    agreement.check_same("flags or data", json.dumps(shared))
     if tests:
         summary = run.test(config, dataset, savedir)
     else:

@@ -16,7 +16,7 @@ from scipy.special import expit
 from experiments.cli import command
 from experiments.cli.errors import UserError
 from experiments.cli.kinds import PATH
-from experiments.data import digits, pictures
+from experiments.data import photos, pictures
 
 if TYPE_CHECKING:
     from experiments.trained import TrainedRun
@@ -51,13 +51,13 @@ def main() -> None:
         print(f"\n{_table(picture.name, one)}")
 
 
-def _prepared(picture: pictures.Picture, raw: bool) -> digits.Prepared:
+def _prepared(picture: pictures.Picture, raw: bool) -> photos.Prepared:
     if raw:
-        if picture.grey.shape != (digits.SIDE, digits.SIDE):
+        if picture.grey.shape != (photos.SIDE, photos.SIDE):
             height, width = picture.grey.shape
             raise UserError(f"{picture.name} has {width}x{height} pixels: --raw needs 28x28")
-        return digits.Prepared(picture.grey, "left as it is")
-    prepared = digits.prepare(picture.grey)
+        return photos.Prepared(picture.grey, "left as it is")
+    prepared = photos.prepare(picture.grey)
     if prepared is None:
         raise UserError(f"no digit found in {picture.name}")
     return prepared

@@ -15,7 +15,7 @@ from experiments import data
 from experiments.cli.errors import UserError
 from experiments.data import Dataset, Split
 from experiments.runtime import devices, jax_settings
-from experiments.runtime.files import read_folder, read_json
+from experiments.runtime.files import read_json, shared_folder
 from experiments.train import evaluation, training
 from experiments.train.checkpoints import Checkpoint, Checkpoints
 from experiments.train.config import Config, read_config
@@ -61,7 +61,7 @@ class TrainedRun(NamedTuple):
         predict = evaluation.predictor(self.setup.network, num_samples)
         with jax_settings.applied(self.config.jax_settings):
             params = devices.replicate(self.params)
-            return predict(params, self.seeds, evaluation.on_devices(_unlabelled(images)))
+            return predict(params, self.seeds, evaluation.shard_images(_unlabelled(images)))
 
     def log_probs(self, images: ArrayLike) -> np.ndarray:
         """The log-probabilities of the classes, in nats, as the run's own test predicts them.
@@ -109,7 +109,7 @@ def load(savedir: str | os.PathLike[str]) -> TrainedRun:
     setup = training.make_setup(config, num_train=config.batch_size)
     # Orbax starts an event loop. A notebook's thread has one already, a new thread has none.
     with (
-        read_folder(savedir),
+        shared_folder(savedir),
         jax_settings.applied(config.jax_settings),
         ThreadPoolExecutor(1) as thread,
     ):

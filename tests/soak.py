@@ -280,7 +280,7 @@ def add_tiny() -> None:
     from experiments.networks import NETWORKS
     from tests.experiments.tiny import Tiny
 
-    vars(config)["NETWORKS"] = tuple({**NETWORKS, "tiny": Tiny})
+    config.NETWORK_NAMES.append("tiny")
     networks: dict[str, Any] = NETWORKS
     networks["tiny"] = Tiny
 

@@ -30,7 +30,7 @@ def make(
     seeds = jnp.arange(num_seeds)
     initial = jax.jit(training.initial_states, static_argnums=0)(setup, seeds)
     state = devices.replicate(initial._replace(params=_stacked(model, params, num_seeds)))
-    data = training.on_devices(Split(images, labels))
+    data = training.shard_examples(Split(images, labels))
     run_steps = training.pmapped_train_steps(setup)
     step = 0
 
@@ -94,7 +94,7 @@ def predictor(
     del batch_size
     setup = _setup(model, network, BATCH_SIZE)
     labels = np.zeros(len(images), np.int32)
-    on_devices = evaluation.on_devices(Split(images, labels))
+    on_devices = evaluation.shard_images(Split(images, labels))
     replicated = devices.replicate(_stacked(model, params, 1))
     heads_of = evaluation.predictor(setup.network)
     seeds = np.zeros(1, np.int32)

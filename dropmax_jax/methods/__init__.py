@@ -1,6 +1,6 @@
 """The methods of the paper's table, and some beyond it, by name: one file each.
 
-A new method is a new file that ends in a `Method`, and a line in the table below.
+CONTRIBUTING says how to add one.
 """
 
 from dropmax_jax.method import Method

@@ -95,7 +95,7 @@ def scaled_log_probs(heads: Heads, fitted: ArrayLike = 1.0) -> jax.Array:
         [0.25 0.75]
     """
     (logits,) = head_arrays(heads, "logits")
-    return jax.nn.log_softmax(logits / _checks.positive_temperature(fitted, logits.dtype, "fitted"))
+    return jax.nn.log_softmax(logits / _checks.positive("fitted", fitted, logits.dtype))
 
 
 METHOD = dataclasses.replace(softmax.METHOD, predict=scaled_log_probs, fit=fit_temperature)

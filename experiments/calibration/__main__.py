@@ -1,16 +1,16 @@
 """Compares how well calibrated methods are: `python -m experiments.calibration`.
 
-On digits as they are, on random backgrounds, and turned by random angles on such backgrounds; and
-how well their uncertainty tells their own errors and unfamiliar images.
+The images are clean digits, digits on random backgrounds, and rotated digits on random backgrounds.
+The command also measures how well each method's uncertainty detects errors and unfamiliar images.
 """
 
 from pathlib import Path
 
 from experiments.cli import command
-from experiments.cli.config_flags import ConfigFlags, load_data
+from experiments.cli.config_flags import ConfigFlags
 from experiments.cli.kinds import PATH, choice, several
 
-# Those of experiments.variants, which imports jax and so takes longer than --help should.
+# As in experiments.data.variants, which imports jax and would make --help slow.
 VARIANTS = ("clean", "background_random", "background_rotation")
 
 FLAGS = command.Flags()
@@ -31,9 +31,10 @@ def main() -> None:
     config, savedir = _CONFIG.config(model="softmax"), _SAVEDIR.value
     command.set_up_jax()
     # Only now, so that --help and mistakes in flags are answered at once.
+    from experiments import data
     from experiments.calibration import comparison
 
-    comparison.compare(config, load_data(config), _VARIANTS.value, savedir)
+    comparison.compare(config, data.load_aloud(config), _VARIANTS.value, savedir)
     for name in ("calibration", "detection"):
         print(f"\n{(savedir / f'{name}.md').read_text(encoding='utf-8')}")
     print(f"files: {savedir}")

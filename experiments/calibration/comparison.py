@@ -18,12 +18,12 @@ MEASUREMENTS = "measurements.json"
 
 
 def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Path) -> None:
-    """Makes the experiment, as far as that is not done yet, and writes its files.
+    """Runs the missing parts of the experiment and writes its files.
 
-    The tables and pictures are written anew whenever a variant is complete.
+    It writes the tables and pictures anew whenever a variant is complete.
 
     Args:
-        config: Of all runs, but for the model and the data.
+        config: Of all runs, except for the model and the data.
         dataset: MNIST, or a part of it.
         names: Of `VARIANTS`, each once.
         savedir: Folder of the files; each variant has a subfolder, with one of each run.
@@ -86,7 +86,7 @@ def _read(path: Path, config: Config) -> dict[str, Measurement] | None:
             return None
         return {name: Measurement.from_json(found) for name, found in values["methods"].items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        # To measure again mends a file that is damaged.
+        # A damaged file counts as missing: measuring again replaces it.
         return None
 
 

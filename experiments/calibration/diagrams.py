@@ -42,7 +42,7 @@ def reliability_diagrams(measured: Measurements, path: Path) -> None:
                 diagram.set_title(method.replace("_", " "), fontsize="medium")
             if row == num_rows - 1:
                 histogram.set_xlabel("confidence")
-            # Of numbers that all panels of a row share, the first one tells.
+            # The panels of a row share their scale: only the first shows its numbers.
             for axes in (diagram, histogram):
                 axes.tick_params(labelleft=column == 0)
             if column == 0:

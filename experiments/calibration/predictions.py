@@ -15,7 +15,7 @@ from experiments.train.training import seed_keys
 from experiments.trained import TrainedRun
 
 NUM_SAMPLES = METHODS["mc_dropout"].num_samples
-"""Of the methods that average samples: as many for each of them, to be fair."""
+"""How many samples each sampling method averages: the same number, to be fair."""
 
 
 class Predictions(NamedTuple):

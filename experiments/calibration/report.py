@@ -45,9 +45,9 @@ setup: they stand beside ours for orientation, not for comparison.
 """
 
 _DETECTION_NOTES = """\
-All but the area are AUROC: the probability that the score of a random image to be detected is above
-that of a random other one; 0.5 is chance. Own errors are told from right predictions on the test
-set, unfamiliar images from the test set: its images turned by 90° (rotated), with each pixel
+All but the area are AUROC: the probability that a random image to be detected scores higher than a
+random other one; 0.5 is chance. Own errors are told from right predictions on the test set,
+unfamiliar images from the test set: its images turned by 90° (rotated), with each pixel
 replaced by uniform noise with probability 1/2 (noisy), in negative (inverted), and with the pixels
 in a random order, another for each image (scrambled). To models trained on `background_rotation`,
 rotated digits are not unfamiliar. The area under the risk-coverage curve is the error rate among
@@ -84,7 +84,7 @@ def write(measured: Measurements, config: Config, dataset: Dataset, savedir: Pat
 def calibration_records(
     measured: Measurements, reported: Mapping[tuple[str, str], Mapping[str, float]]
 ) -> list[dict[str, Any]]:
-    """The rows of `calibration.csv`; NaN for what there is not.
+    """The rows of `calibration.csv`; missing values are NaN.
 
     Args:
         measured: By the variant of the images, and by the method.
@@ -107,7 +107,7 @@ def calibration_records(
 
 
 def detection_records(measured: Measurements) -> list[dict[str, Any]]:
-    """The rows of `detection.csv`; NaN for what there is not."""
+    """The rows of `detection.csv`; missing values are NaN."""
     return [
         {
             "images": images,

@@ -27,11 +27,11 @@ class Flags:
     returns holds the flag's `value` after parsing.
 
     Args:
-        takes: The name of the command's arguments beside the flags, at least one of which it
-            needs; None if it takes none.
+        takes: What the command's arguments beside the flags are called, if it takes any. It needs
+            at least one then.
 
     Attributes:
-        arguments: These, after parsing.
+        arguments: The arguments that are no flags, after parsing.
     """
 
     def __init__(self, takes: str | None = None) -> None:
@@ -79,11 +79,11 @@ def run(main: Callable[[], None], own: Flags, description: str) -> NoReturn:
         own: The flags it reads.
         description: What `--help` says first.
     """
-    # Where a shell has closed them, there are none.
+    # A shell can have closed them.
     sys.stdout = sys.stdout or io.StringIO()
     sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
-        # So that no run ends for a letter that its terminal does not have.
+        # Replace the letters that a terminal lacks, instead of failing.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     keep_interruptions()
@@ -157,7 +157,7 @@ def print_report(file: Path) -> None:
 
 
 def set_up_jax() -> None:
-    """Imports JAX for a command, without the aids to find faults that would end it.
+    """Imports JAX for a command, with its debugging aids off.
 
     JAX keeps compiled programs in the user's cache folder, unless the environment names another.
     """

@@ -2,13 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.cli.command import Flags
 from experiments.train.config import SETTINGS, Config
-
-if TYPE_CHECKING:
-    from experiments.data import Dataset
 
 DATA = ("dataset", "mnist_path", "data_dir")
 
@@ -20,7 +17,7 @@ class ConfigFlags:
         own: The command's flags.
         fields: Which fields they set, by default all that have flags.
         without: Fields of these that the command sets itself.
-        defaults: Of flags, by their names, where they are not the usual ones.
+        defaults: Default values by flag, where they are not those of `Config`.
     """
 
     def __init__(
@@ -66,13 +63,3 @@ class ConfigFlags:
             given |= {"dataset", "mnist_path"}
         changes = {name: value for name, value in self.values().items() if name in given}
         return dataclasses.replace(kept, data_fingerprint="", **changes, **own)
-
-
-def load_data(config: Config) -> "Dataset":
-    """Loads the data that a configuration names, and prints what they are."""
-    # Only now, so that --help is answered at once.
-    from experiments import data
-
-    dataset = data.load_for(config)
-    print(f"data: {dataset.note}", flush=True)
-    return dataset

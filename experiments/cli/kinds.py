@@ -131,14 +131,14 @@ def _parse_numbers(text: str) -> dict[str, float]:
     except ValueError:
         numbers = {}
     if not (numbers and _are_numbers(numbers)):
-        raise ValueError("must be NAME=VALUE, with a positive number, or several with commas")
+        raise ValueError("must be NAME=VALUE, with a number from 0 on, or several with commas")
     return numbers
 
 
 def _are_numbers(values: Any) -> bool:
     # JSON's integers may be larger than any float.
     return isinstance(values, Mapping) and all(
-        type(number) in {int, float} and 0 < number <= sys.float_info.max
+        type(number) in {int, float} and 0 <= number <= sys.float_info.max
         for number in values.values()
     )
 
@@ -153,4 +153,4 @@ PATH = Kind(_parse_path)
 DATA_FOLDER = Kind(_parse_data_folder, _is_data_folder)
 """A folder, made absolute so that commands in other folders find it; or None."""
 NUMBERS = Kind(_parse_numbers, _are_numbers)
-"""Positive numbers by name, such as `temperature=0.2,retain_probability=0.4`."""
+"""Numbers from 0 on by name, such as `temperature=0.2,retain_probability=0.4`."""

@@ -18,8 +18,8 @@ def define(own: Flags) -> tuple[Any, Any, Any]:
         own.define(
             "num_processes",
             None,
-            "processes of the run; 1 to train alone where SLURM, Kubernetes or a TPU slice tell of "
-            "more",
+            "processes of the run; 1 to train alone even if SLURM, Kubernetes or a TPU slice "
+            "reports more",
             integer(),
         ),
         own.define("process_id", None, "which of them this is, from 0 on", integer(0)),

@@ -69,7 +69,7 @@ def _numbers(names: tuple[str, ...]) -> list[signal.Signals]:
 
 
 def _leave_terminal() -> None:
-    """Sends what is printed nowhere if it went to a terminal, for a write to a lost one fails."""
+    """Drops output that went to a terminal, because a write to a closed one fails."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for output in (1, 2):
         with contextlib.suppress(OSError):  # It may be closed.

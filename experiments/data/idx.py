@@ -74,7 +74,7 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _find_file(folder: Path, kind: str) -> Path | None:
-    """A file of that kind; what is no file if only that has such a name; None for nothing."""
+    """The file of that kind, else a folder of its name, else None."""
     named = [folder / name for name in accepted_names(kind)]
     # Kaggle's archive has folders of these names, with the files in them or beside them.
     files = named + [path / inner.name for path in named for inner in named]

@@ -1,9 +1,9 @@
 """MNIST from TensorFlow Datasets (tfds), without TensorFlow.
 
-tfds can read what is prepared without TensorFlow, but not prepare MNIST: the builder it ships
-reads, unpacks and encodes images with TensorFlow. The builder here does these three with NumPy
-and Pillow and writes the same examples, so that `tfds.builder("mnist")` of any other program
-reads what is prepared here, and the reverse.
+Without TensorFlow, tfds can read prepared data, but it cannot prepare MNIST: the builder it ships
+reads, unpacks and encodes images with TensorFlow. The builder here uses NumPy and Pillow, and
+writes the same examples. So `tfds.builder("mnist")` of any other program reads what this one has
+prepared, and the reverse.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ def _import_tfds() -> Any:
 
 
 def _folder(tfds: Any, root: str | None) -> Any:
-    """Where this tfds keeps MNIST; not asked of a builder, which fails on a damaged folder."""
+    """Where this tfds keeps MNIST. A builder would know it, but fails on a damaged folder."""
     mnist = tfds.image_classification.MNIST
     _, folder = tfds.core.utils.file_utils.get_data_dir_and_dataset_dir(
         given_data_dir=root, builder_name=mnist.name, config_name=None, version=str(mnist.VERSION)
@@ -164,7 +164,7 @@ def _builder_class(tfds: Any) -> Any:
     checksums = importlib.import_module("tensorflow_datasets.core.download.checksums")
 
     class Mnist(parent, skip_registration=True):  # type: ignore[misc, call-arg]
-        # What is prepared names the module of its builder: tfds's own, which reads it too.
+        # tfds stores the builder's module with the data; with this one, tfds itself reads them.
         __module__ = parent.__module__
         name = parent.name
         url_infos = parent.url_infos

@@ -92,7 +92,7 @@ UNFAMILIAR: Mapping[str, ImageMap] = {
     "inverted": lambda key, image: 255 - image,
     "scrambled": scramble,
 }
-"""What test images are made into that a model was not trained on."""
+"""What turns test images into images that a model was not trained on."""
 
 
 def make(dataset: Dataset, variant: str) -> Dataset:

@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other.
+"""Agreement between the processes of one run.
 
 All of them call the same functions in the same order. A run of one process agrees with itself at
 once.
@@ -36,11 +36,14 @@ def agree(num_steps: int, signal_number: int | None) -> tuple[int, int | None]:
 
 
 def run_on_all(action: Callable[[], T]) -> T:
-    """What an action returns; where it fails at one process, it fails at all.
+    """Runs an action on all processes; if it fails on one, it fails on all.
+
+    Returns:
+        What the action returned here.
 
     Raises:
-        RunFailedError: It failed at another process, which tells why.
-        Exception: What it raised here.
+        RunFailedError: It failed on another process, which prints the reason.
+        Exception: What the action raised here.
     """
     try:
         result = action()
@@ -54,7 +57,7 @@ def run_on_all(action: Callable[[], T]) -> T:
 
 
 def run_on_first(action: Callable[[], None]) -> None:
-    """Lets process 0 do something for all; where it fails, it fails at all."""
+    """Runs an action on process 0 alone; if it fails there, it fails on all."""
     run_on_all(lambda: action() if processes.is_first() else None)
 
 

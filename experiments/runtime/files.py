@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.cli.errors import UserError
 
-# What begins with this, a run has made and not finished.
+# The names of temporary files begin with this; a killed run may leave some.
 UNFINISHED = ".dropmax_unfinished."
 LOCK = ".lock"
 
@@ -68,9 +68,9 @@ def remove_unfinished(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Makes a folder and keeps other runs out of it until the end, however this one ends.
+    """Makes a folder and keeps other runs out of it until the end of the block.
 
-    What a run that was killed has left unfinished there is removed.
+    It removes the unfinished files that a killed run has left there.
 
     Raises:
         UserError: The folder cannot be written to, or another run uses it.
@@ -95,8 +95,8 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def read_folder(folder: Path) -> Iterator[None]:
-    """Keeps runs out of a folder while it is read; writes nothing there.
+def shared_folder(folder: Path) -> Iterator[None]:
+    """Keeps runs out of a folder while the block reads it; writes nothing there.
 
     Several readers can share a folder. If it has no lock that can be opened, they go on without.
 

@@ -1,4 +1,4 @@
-"""JAX's settings, which an environment can change: what decides on a run's numbers, and the rest.
+"""JAX's settings, which an environment can change: those that affect numbers, and debugging aids.
 
 They have the names of `jax.config` without its `jax_`: the variable of `enable_x64` is
 `JAX_ENABLE_X64`. Nothing here imports jax before it is needed.
@@ -19,8 +19,8 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """What changes random numbers or precision, with JAX's defaults."""
 
-# Aids to find faults. They would end a command that has none: the trainer looks for losses that are
-# not finite by itself, and saves the state.
+# Debugging aids, which would end a correct command. The trainer itself looks for losses that are
+# not finite, and saves the state.
 _AIDS: Mapping[str, Any] = {
     "debug_nans": False,
     "debug_infs": False,
@@ -43,17 +43,17 @@ def variable(name: str) -> str:
 
 
 def current() -> dict[str, Any]:
-    """What decides on numbers, as it is now."""
+    """The settings that affect numbers, as they are now."""
     import jax
 
     return {name: getattr(jax.config, f"jax_{name}") for name in DEFAULTS}
 
 
 def apply(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Sets what decides on numbers, and turns off the aids that would end a run.
+    """Sets what affects numbers, and turns off debugging aids.
 
     Returns:
-        The settings that were not so, as they were.
+        The former values of the settings that changed.
 
     Raises:
         UserError: A setting cannot have that value.
@@ -74,7 +74,7 @@ def apply(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def applied(settings: Mapping[str, Any] | None) -> Iterator[None]:
-    """Does what `apply` does, until the end of the block; None leaves what decides as it is."""
+    """Does what `apply` does until the end of the block; None leaves what affects numbers alone."""
     import jax
 
     changed = apply(settings or {})

@@ -19,10 +19,10 @@ from experiments.cli.errors import RunFailedError, UserError
 # Kinds of XLA's errors that concern this process, not another.
 _OWN_ERRORS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
 
-# How long the processes wait for each other at the start, and for a sign of life of each later.
+# How long the processes wait for each other at the start, and for heartbeats later.
 _JOIN_SECONDS = 120
 _HEARTBEAT_SECONDS = 30
-# How long process 0, whose end is that of all, lets others that fail too say why.
+# The end of process 0 ends the run: it first gives other failing processes time to say why.
 _LINGER_SECONDS = 3.0
 
 _LOST = "another process of the run has ended or cannot be reached"
@@ -82,7 +82,7 @@ def place(
 def has_peers(environment: Mapping[str, str]) -> bool:
     """Whether SLURM, Kubernetes or Cloud TPU started this process as one of several.
 
-    How many, and which, JAX then finds out.
+    JAX then finds out how many there are, and which one this is.
     """
     # Only srun sets the second: a script that sbatch runs is not one of the tasks.
     if environment.get("SLURM_NTASKS", "1") != "1" and "SLURM_STEP_NODELIST" in environment:
@@ -196,7 +196,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _check_port_is_free(address: str) -> None:
-    """Raises `UserError` if something else listens there; XLA would die without a word."""
+    """Raises `UserError` if something else listens there; XLA would crash without a message."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_server((host.strip("[]"), int(port))):
@@ -215,8 +215,8 @@ _abort_handlers: list[Any] = []
 def _say_on_abort(message: str) -> None:
     """Ends an abort of this process with a line and exit code 1.
 
-    Where a process of a run is gone, XLA aborts the others from a thread of its own, with a stack
-    trace, and JAX has no say in it; Python's own handlers of signals would come too late.
+    When a process dies, a thread of XLA aborts the others with a stack trace. JAX cannot intercept
+    this, and Python's own signal handlers would run too late.
     """
 
     def say(_: int) -> None:

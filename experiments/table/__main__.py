@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 
 from experiments.cli import command
-from experiments.cli.config_flags import ConfigFlags, load_data
+from experiments.cli.config_flags import ConfigFlags
 from experiments.cli.errors import RunFailedError
 from experiments.cli.kinds import PATH, TRAIN_PER_CLASS, choice, several
 from experiments.train import config
 
 FLAGS = command.Flags()
 _MODELS = FLAGS.define(
-    "models", config.METHODS, "methods to compare", several(choice(config.METHODS))
+    "models", config.METHOD_NAMES, "methods to compare", several(choice(config.METHOD_NAMES))
 )
 _CONFIG = ConfigFlags(FLAGS, without=("model", "train_per_class", "hyperparameters"), num_seeds=5)
 _TRAIN_PER_CLASS = FLAGS.define(
@@ -37,7 +37,7 @@ def main() -> None:
     planned = []
     for size in _TRAIN_PER_CLASS.value:
         config = _CONFIG.config(train_per_class=size)
-        dataset = load_data(config)
+        dataset = data.load_aloud(config)
         config = config.with_data(dataset.name, data.fingerprint(dataset))
         folder = savedir / config.network / ("all" if size is None else str(size))
         for model in METHODS:

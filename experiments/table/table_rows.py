@@ -131,7 +131,7 @@ def _baseline(row: Row, rows: Sequence[Row]) -> Row | None:
 
 
 def _record(row: Row, baseline: Row | None) -> dict[str, Any]:
-    """A row's figures by the names of the table's columns; NaN for what there is not."""
+    """A row's figures by the names of the table's columns; missing values are NaN."""
     summary = row.summary
     record: dict[str, Any] = {
         "method": row.model,

@@ -1,4 +1,4 @@
-"""A run's checkpoints: orbax writes them whole or not at all, digests tell damage."""
+"""A run's checkpoints: orbax writes them whole or not at all, and digests detect damage."""
 
 import contextlib
 import errno
@@ -54,7 +54,7 @@ class Checkpoints:
 
     Args:
         folder: Made unless it is there, and rid of what a killed run left unfinished.
-        read_only: Neither make nor change anything; damaged checkpoints stay, too.
+        read_only: Create and change nothing; keep damaged checkpoints too.
 
     Raises:
         UserError: The folder is a link: what it leads to may be somebody else's.
@@ -175,10 +175,10 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _threads_silenced() -> Iterator[None]:
-    """Lets the block alone tell of its error, and not the threads that work for it.
+    """Reports only the block's own error, and not those of its worker threads.
 
-    Where one of orbax's files cannot be read or written, tensorstore's threads tell of the others
-    on the screen, then or later.
+    If a file of orbax cannot be read or written, tensorstore's threads print errors about the other
+    files, at once or later.
     """
     before = sys.unraisablehook
 
@@ -205,10 +205,10 @@ def digest(state: Any) -> str:
 def _check_files(folder: Path) -> None:
     """Raises ValueError if a file of a checkpoint is not what was written.
 
-    Before orbax reads them: what it meets in damaged files, its threads tell on the screen.
+    Call this before orbax reads the files: its threads print an error for each damaged one.
     """
     if not (folder / _FILE_DIGESTS).exists():
-        # The run was killed before it could write them; the digests within still tell damage.
+        # The run was killed before it could write them; the digests within still detect damage.
         return
     found = _file_digests(folder)
     for name, wanted in json.loads((folder / _FILE_DIGESTS).read_bytes()).items():
@@ -235,7 +235,7 @@ def _text_digest(values: Any) -> str:
 def _reason(error: Exception) -> str:
     """Why orbax failed, in a line."""
     text = str(error)
-    # What the operating system says, which orbax wraps into much that tells a user nothing.
+    # The operating system's reason, out of orbax's long message.
     for reason in map(os.strerror, _WRITE_ERRORS):
         if reason in text:
             return reason

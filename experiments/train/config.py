@@ -30,7 +30,7 @@ DATASETS = ["auto", "mnist", "mnist_5k"]
 
 
 def _names(folder: Path) -> list[str]:
-    """The names of a room's public files. To import them would make `--help` wait for jax."""
+    """The names of a folder's public modules. To import them would make `--help` wait for jax."""
     return sorted(file.stem for file in folder.glob("[a-z]*.py"))
 
 
@@ -41,8 +41,8 @@ def _library() -> Path:
     return Path(spec.origin).parent
 
 
-METHODS = _names(_library() / "methods")
-NETWORKS = _names(Path(__file__).parents[1] / "networks")
+METHOD_NAMES = _names(_library() / "methods")
+NETWORK_NAMES = _names(Path(__file__).parents[1] / "networks")
 
 
 class Flag(NamedTuple):
@@ -74,7 +74,7 @@ def _field(default: Any, kind: Kind, text: str) -> Any:
 
 
 def _special(default: Any, setting: Setting) -> Any:
-    """A field that no flag of its name sets, or not that alone."""
+    """A field that has no flag, or several."""
     factory = (lambda: default.copy()) if isinstance(default, dict) else (lambda: default)
     return dataclasses.field(default_factory=factory, metadata={"setting": setting})
 
@@ -85,7 +85,7 @@ def _seeds(first: int, count: int) -> tuple[int, ...]:
     return tuple(range(first, first + count))
 
 
-# A name of the data that were loaded is none that the flag takes.
+# Once the data are loaded, this may be a name that the flag does not take.
 _DATASET = Setting(
     TEXT.allows,
     (
@@ -155,8 +155,8 @@ class Config:
             `jax_settings.DEFAULTS`; None until the data are loaded.
     """
 
-    model: str = _field("dropmax", choice(METHODS), "method to train")
-    network: str = _field("lenet", choice(NETWORKS), "network to train")
+    model: str = _field("dropmax", choice(METHOD_NAMES), "method to train")
+    network: str = _field("lenet", choice(NETWORK_NAMES), "network to train")
     dataset: str = _special("auto", _DATASET)
     mnist_path: str | None = _field(
         None,

@@ -47,7 +47,7 @@ class Metrics(NamedTuple):
 HeadsPredictor = Callable[[Any, ArrayLike, EvaluationSet], Heads]
 
 
-def on_devices(split: Split) -> EvaluationSet:
+def shard_images(split: Split) -> EvaluationSet:
     """Puts images on the local devices; every process predicts its own rows of each part."""
     num_images, num_devices = len(split.images), jax.device_count()
     num_rows = -(-_PART // (_BATCHES * num_devices))
@@ -154,7 +154,7 @@ def fit(setup: Setup, params: Any, seeds: ArrayLike, validation: Split) -> Any:
     if setup.method.fit is None:
         return None
     predict = predictor(setup.network, setup.method.num_samples)
-    heads = predict(devices.replicate(params), seeds, on_devices(validation))
+    heads = predict(devices.replicate(params), seeds, shard_images(validation))
     return jax.vmap(setup.method.fit, (0, None))(heads, jnp.asarray(validation.labels))
 
 
@@ -175,7 +175,7 @@ def evaluate(
     """
     fitted = fit(setup, params, seeds, validation)
     predict = predictor(setup.network, setup.method.num_samples)
-    heads = predict(devices.replicate(params), seeds, on_devices(test))
+    heads = predict(devices.replicate(params), seeds, shard_images(test))
     return measure(log_probs(setup.method, heads, fitted), test.labels), fitted
 
 

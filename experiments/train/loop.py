@@ -27,7 +27,7 @@ _SECONDS_A_CALL = 1.0
 
 
 class Trainer:
-    """The loop, and what it knows: the state on the devices and the run's story on the host."""
+    """The training loop: its state on the devices, its metrics on the host."""
 
     def __init__(
         self,
@@ -58,8 +58,8 @@ class Trainer:
             self.state = devices.replicate(restored.state)
         self.saved_epoch = len(self.history)
         agreement.run_on_first(lambda: tensorboard.remove_events(savedir, self.saved_epoch + 1))
-        self.data = training.on_devices(data.train)
-        self.validation = evaluation.on_devices(data.validation)
+        self.data = training.shard_examples(data.train)
+        self.validation = evaluation.shard_images(data.validation)
         self.predict = evaluation.predictor(self.setup.network)
 
     @property
@@ -93,7 +93,7 @@ class Trainer:
             return
         start = time.perf_counter()
         run_steps = training.pmapped_train_steps(self.setup)
-        # No steps, so as to compile: what pmap's own `lower` gives is for one process only.
+        # Zero steps, to compile: pmap's `lower` works for a single process only.
         self.state = jax.block_until_ready(
             run_steps(self.state, self.seeds, self.step, self.step, *self.data)
         )
@@ -106,7 +106,7 @@ class Trainer:
                 progress.say(warning)
             self._loop(run_steps, request, progress)
         self.save()
-        # Or a signal while it saved would be lost.
+        # A signal may have arrived during saving.
         self._agreed(0, request)
 
     def _loop(
@@ -133,7 +133,7 @@ class Trainer:
             if self.step % per_epoch == 0:
                 self._end_epoch(progress)
             progress.steps_done(self.step)
-            # Last, so that a signal is not left waiting for another call.
+            # Last, so that a signal need not wait for another call.
             steps_a_call = self._agreed(steps_a_call, request)
 
     def _agreed(self, steps_a_call: int, request: StopRequest) -> int:

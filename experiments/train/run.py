@@ -12,7 +12,7 @@ from experiments.cli.stopping import Stopped, stop_request
 from experiments.data import Dataset
 from experiments.data.split import NUM_CLASSES
 from experiments.runtime import agreement, jax_settings
-from experiments.runtime.files import is_read_only, locked_folder, read_folder
+from experiments.runtime.files import is_read_only, locked_folder, shared_folder
 from experiments.train import training
 from experiments.train.checkpoints import Checkpoints
 from experiments.train.config import Config
@@ -65,7 +65,7 @@ def train(
         finished = agreement.run_on_all(lambda: finished_summary(savedir, config))
         if finished is not None:
             return finished
-        # From here on, for an interruption while XLA compiles can be lost or crash.
+        # Catch signals from here on: an interrupt while XLA compiles can be lost, or crash.
         with (
             stop_request() as request,
             Checkpoints(savedir / "checkpoints") as checkpoints,
@@ -79,7 +79,7 @@ def train(
 
 
 def train_missing(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
-    """Trains a run unless it is finished, from where it was left: for commands of many runs.
+    """Trains or resumes a run that is not finished, for commands that train many.
 
     The process forgets all its compiled programs at the end: on CPU those of one run take some
     2,000 memory mappings, and Linux lets a process have 65,530.
@@ -114,7 +114,7 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
     setup = training.make_setup(config, len(data.train.labels))
     # Process 0 decides for all.
     read_only = bool(agreement.gather(is_read_only(savedir))[0, 0])
-    lock = read_folder if read_only else locked_folder
+    lock = shared_folder if read_only else locked_folder
     with (
         jax_settings.applied(config.jax_settings),
         agreement.hold_on_first(lambda: lock(savedir)),

@@ -5,6 +5,9 @@ all of them and in turn on CPU; a batch is spread over the devices by `pmap`. Ev
 drawn from the seed, the step and the example's place in the global batch, so that the result
 depends neither on the number of devices, nor on how many seeds train together, nor on where a run
 was interrupted.
+
+From the outside in: `pmapped_train_steps` over devices, `seeds_train_steps` over seeds,
+`train_steps` over the steps of an epoch, `train_step` over the examples of a batch.
 """
 
 import dataclasses
@@ -28,6 +31,11 @@ from experiments.train.config import Config
 
 WEIGHT_DECAY = 1e-4
 NO_STEP = np.iinfo(np.int32).max
+# What `metrics.jsonl` holds beside the terms of the loss.
+METRICS = (
+    *("epoch", "seconds", "loss", "errors", "train_loss"),
+    *("train_error_percent", "validation_error_percent"),
+)
 
 
 class TrainState(NamedTuple):
@@ -36,7 +44,8 @@ class TrainState(NamedTuple):
     Attributes:
         params: The network's parameters.
         opt_state: The optimiser's state.
-        totals: Sums over the examples seen in this epoch: the loss, its terms, the errors.
+        totals: Sums over the examples seen in this epoch: the loss, its terms, and the errors
+            of the network as it trains, with dropout on.
         first_bad_step: The first step whose loss was not finite, or `NO_STEP`.
     """
 
@@ -84,7 +93,7 @@ def make_network(config: Config) -> nn.Module:
     return network
 
 
-@functools.lru_cache(maxsize=8)  # Two are not equal, even of the same arguments.
+@functools.lru_cache(maxsize=8)  # Two optimisers of the same arguments are not equal.
 def make_optimizer(learning_rate: float, num_steps: int) -> optax.GradientTransformation:
     """The reference's: weight decay in the gradient, then Adam at a rate lowered twice tenfold.
 
@@ -95,7 +104,7 @@ def make_optimizer(learning_rate: float, num_steps: int) -> optax.GradientTransf
     Returns:
         An optax transformation; it decays every variable but those of the two mask heads.
     """
-    # Of fewer than three steps, several boundaries fall on one step, which must keep both.
+    # With fewer than three steps, both boundaries fall on one step, which then has both factors.
     scales: dict[int, float] = {}
     for boundary in (num_steps // 3, 2 * num_steps // 3):
         scales[boundary] = 0.1 * scales.get(boundary, 1.0)
@@ -151,7 +160,10 @@ def initial_state(setup: Setup, seed: Array) -> TrainState:
         key, labels = jax.random.key(0), jnp.zeros(1, jnp.int32)
         return setup.method.terms(key, heads, labels, **setup.hyperparameters)
 
-    totals = {name: jnp.zeros(()) for name in ("loss", *jax.eval_shape(terms, params), "errors")}
+    names = jax.eval_shape(terms, params)
+    if taken := set(names) & set(METRICS):
+        raise ValueError(f"a term of the loss cannot be called {min(taken)}: that is a metric")
+    totals = {name: jnp.zeros(()) for name in ("loss", *names, "errors")}
     return TrainState(params, setup.optimizer.init(params), totals, jnp.int32(NO_STEP))
 
 
@@ -292,7 +304,7 @@ def seeds_train_steps(setup: Setup, platform: str) -> Callable[..., TrainState]:
     return steps
 
 
-def on_devices(split: Split) -> tuple[Array, Array]:
+def shard_examples(split: Split) -> tuple[Array, Array]:
     """Spreads a set over the devices, once: images and labels `[local devices, rows, ...]`.
 
     Rows of zeros make up the number where it is not divisible; no step reads them.

@@ -67,9 +67,9 @@ def _tiny() -> Iterator[None]:
     """Adds the network `tiny`, which compiles at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, "tiny", Tiny)
-        config.NETWORKS.append("tiny")
+        config.NETWORK_NAMES.append("tiny")
         yield
-        config.NETWORKS.remove("tiny")
+        config.NETWORK_NAMES.remove("tiny")
 
 
 @pytest.fixture(autouse=True)

@@ -43,7 +43,7 @@ def first_epoch(model: str, network: str, images: Split) -> dict[str, Any]:
     totals = steps(setup.steps_per_epoch).totals
     test = Split(*(array[-150:] for array in images))
     predict = evaluation.predictor(setup.network, 2 if setup.method.num_samples else 0)
-    heads = predict(steps.state.params, steps.seeds, evaluation.on_devices(test))
+    heads = predict(steps.state.params, steps.seeds, evaluation.shard_images(test))
     return {
         "first step": {name: value.tolist() for name, value in first_step.items()},
         "first epoch": {name: value.tolist() for name, value in totals.items()},

@@ -54,7 +54,7 @@ def make_read_only(folder: str) -> None:
 if __name__ == "__main__":
     folder, module, *arguments = sys.argv[1:]
     NETWORKS["tiny"] = Tiny
-    config.NETWORKS[:] = NETWORKS
+    config.NETWORK_NAMES[:] = NETWORKS
     # We import late, because its flags name the networks.
     chosen = importlib.import_module(f"experiments.{module}")
     if folder != "-":

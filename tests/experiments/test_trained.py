@@ -63,7 +63,7 @@ def test_predictions_are_those_of_the_formula(
     found = trained.load(runs / model)
     setup, params, seeds = found.setup, found.params, found.seeds
     predict = evaluation.predictor(setup.network, setup.method.num_samples)
-    heads = predict(devices.replicate(params), seeds, evaluation.on_devices(small_data.test))
+    heads = predict(devices.replicate(params), seeds, evaluation.shard_images(small_data.test))
     logits = np.asarray(heads.logits, float)
     expected = scipy.special.log_softmax(logits, -1)
     if model == "dropmax":

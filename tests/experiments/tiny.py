@@ -91,7 +91,7 @@ class Steps:
     def __init__(self, setup: Setup, data: Split, seeds: Sequence[int] = (0,)) -> None:
         self.setup = setup
         self.seeds = jnp.asarray(seeds, jnp.int32)
-        self.data = training.on_devices(data)
+        self.data = training.shard_examples(data)
         self.state = devices.replicate(training.initial_states(setup, self.seeds))
         self.run = training.pmapped_train_steps(setup)
         self.step = 0

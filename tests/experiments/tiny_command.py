@@ -7,7 +7,7 @@ from tests.experiments.tiny import Tiny
 
 if __name__ == "__main__":
     NETWORKS["tiny"] = Tiny
-    config.NETWORKS[:] = NETWORKS
+    config.NETWORK_NAMES[:] = NETWORKS
     # We import late, because its flags name the networks.
     from experiments import mnist
 

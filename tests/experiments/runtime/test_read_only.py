@@ -12,7 +12,7 @@ from PIL import Image
 
 from experiments import data
 from experiments.cli.errors import UserError
-from experiments.runtime.files import is_read_only, locked_folder, read_folder
+from experiments.runtime.files import is_read_only, locked_folder, shared_folder
 from experiments.train import run
 from tests.experiments.conftest import MakeConfig
 from tests.experiments.drawn import draw
@@ -128,13 +128,17 @@ class TestReadFolder:
     def test_is_shared_by_readers_and_kept_from_runs(self, tmp_path: Path) -> None:
         (tmp_path / ".lock").touch()
         in_use = f"another run is using {tmp_path}"
-        with read_folder(tmp_path), read_folder(tmp_path), pytest.raises(UserError, match=in_use):
+        with (
+            shared_folder(tmp_path),
+            shared_folder(tmp_path),
+            pytest.raises(UserError, match=in_use),
+        ):
             locked_folder(tmp_path).__enter__()
         with locked_folder(tmp_path), pytest.raises(UserError, match=in_use):
-            read_folder(tmp_path).__enter__()
+            shared_folder(tmp_path).__enter__()
 
     def test_without_a_lock_gets_none(self, tmp_path: Path) -> None:
-        with read_folder(tmp_path):
+        with shared_folder(tmp_path):
             assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
@@ -146,7 +150,7 @@ class TestReadFolder:
             os.mkfifo(lock)
         else:
             lock.mkdir()
-        with read_folder(tmp_path):
+        with shared_folder(tmp_path):
             pass
 
     def test_on_a_file_system_without_locks_is_read(
@@ -159,7 +163,7 @@ class TestReadFolder:
 
         (tmp_path / ".lock").touch()
         monkeypatch.setattr(fcntl, "flock", flock)
-        with read_folder(tmp_path):
+        with shared_folder(tmp_path):
             pass
 
 

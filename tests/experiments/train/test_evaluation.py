@@ -48,7 +48,7 @@ def plain_heads(setup: Setup, params: Any, images: np.ndarray) -> Heads:
 
 def predicted(setup: Setup, params: Any, images: Split, num_samples: int = 0) -> Heads:
     predict = evaluation.predictor(setup.network, num_samples)
-    return predict(devices.replicate(params), SEEDS, evaluation.on_devices(images))
+    return predict(devices.replicate(params), SEEDS, evaluation.shard_images(images))
 
 
 def some(split: Split, count: int) -> Split:
@@ -74,7 +74,7 @@ class TestPredictor:
         whole = predicted(setup, params, small_data.test)
         monkeypatch.setattr(evaluation, "_PART", 64)
         monkeypatch.setattr(evaluation, "_BATCHES", 4)
-        images = evaluation.on_devices(small_data.test)
+        images = evaluation.shard_images(small_data.test)
         assert [part.shape for part in images.parts] == [(1, 4, 16, 28, 28)] * 4
         parts = predicted(setup, params, small_data.test)
         assert tiny.largest_difference(parts, whole) < 1e-6

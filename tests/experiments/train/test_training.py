@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dropmax_jax import METHODS, Heads
+from dropmax_jax.method import SingleTerm
 from experiments import data
 from experiments.data import Dataset
 from experiments.data.split import Split
@@ -419,3 +420,13 @@ def test_equal_setups_share_compiled_programs() -> None:
     ):
         assert training.make_setup(dataclasses.replace(config, **change), 200) != setup
     assert training.make_setup(config, 300) != setup
+
+
+@pytest.mark.parametrize("name", ["errors", "loss", "epoch", "train_loss"])
+def test_a_term_cannot_have_the_name_of_a_metric(name: str) -> None:
+    setup = training.make_setup(Config("softmax", network="tiny"), 200)
+    method = dataclasses.replace(
+        setup.method, loss_and_terms=SingleTerm(name, lambda key, heads, labels: jnp.zeros(()))
+    )
+    with pytest.raises(ValueError, match=f"a term of the loss cannot be called {name}"):
+        training.abstract_states(dataclasses.replace(setup, method=method), (0,))

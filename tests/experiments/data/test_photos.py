@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from PIL import Image
 from scipy import ndimage
 
-from experiments.data import digits, mnist_5k
+from experiments.data import mnist_5k, photos
 from tests.experiments.drawn import STROKES, draw
 
 
 def pixels_of(picture: np.ndarray) -> np.ndarray:
-    prepared = digits.prepare(picture)
+    prepared = photos.prepare(picture)
     assert prepared is not None
     assert prepared.pixels.dtype == np.uint8
     assert prepared.pixels.shape == (28, 28)
@@ -31,7 +31,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 
 def test_all_real_digits_are_left_as_they_are() -> None:
     for image in mnist_5k.read().images:
-        prepared = digits.prepare(image)
+        prepared = photos.prepare(image)
         assert prepared is not None
         assert prepared.done == "left as it is"
         assert prepared.pixels is image
@@ -111,8 +111,8 @@ class TestDrawn:
         assert difference(pixels_of(noisy), pixels_of(picture)) < 0.25
 
     def test_says_what_was_done(self, digit: int) -> None:
-        prepared = digits.prepare(draw(digit))
-        light = digits.prepare(255 - draw(digit))
+        prepared = photos.prepare(draw(digit))
+        light = photos.prepare(255 - draw(digit))
         assert prepared is not None
         assert light is not None
         assert prepared.done.startswith("inverted, cropped to ")
@@ -133,8 +133,8 @@ def uneven(picture: np.ndarray, light: str) -> np.ndarray:
 def test_there_is_no_digit_on_blank_paper(level: int, size: tuple[int, int], noise: float) -> None:
     rng = np.random.default_rng(0)
     paper = np.clip(level + rng.normal(0, noise, size), 0, 255).astype(np.uint8)
-    assert digits.prepare(paper) is None
-    assert digits.prepare(uneven(paper, "left")) is None
+    assert photos.prepare(paper) is None
+    assert photos.prepare(uneven(paper, "left")) is None
 
 
 def test_small_pictures_are_enlarged() -> None:
@@ -153,7 +153,7 @@ def test_any_picture_gives_an_image_or_none(size: tuple[int, int], seed: int, ki
     picture = np.random.default_rng(seed).integers(0, 256, size).astype(np.uint8)
     if kind != "noise":
         picture = np.where(picture > (250 if kind == "specks" else 127), 255, 0).astype(np.uint8)
-    prepared = digits.prepare(picture)
+    prepared = photos.prepare(picture)
     if prepared is not None:
         assert prepared.pixels.shape == (28, 28)
         assert prepared.pixels.max() >= 25

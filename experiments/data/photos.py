@@ -96,7 +96,7 @@ def _ink(grey: np.ndarray) -> tuple[np.ndarray, bool]:
     ground = slope + ndimage.grey_opening(light - slope, (window, window))
     ink = light - ground
     if is_dark:
-        # In the shade, ink takes less light away.
+        # Ink has less contrast in the shade.
         ink *= 255 / np.maximum(255 - ground, _DARK)
     return ink - np.median(ink), is_dark
 
