@@ -80,5 +80,6 @@ def test_the_tests_pass_for_the_method(changed: Path) -> None:
 
 
 def test_ruff_finds_nothing(changed: Path) -> None:
+    pytest.importorskip("ruff")  # .ci/lowest goes without.
     assert "All checks passed" in run(changed, "ruff", "check", "dropmax_jax", "experiments")
     run(changed, "ruff", "format", "--check", "dropmax_jax", "experiments")

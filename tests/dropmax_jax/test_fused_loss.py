@@ -164,7 +164,7 @@ def test_rows_on_the_devices_of_an_explicit_mesh() -> None:
     mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Explicit,))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
     spread = jax.device_put((heads, jnp.asarray(LABELS)), rows)
-    np.testing.assert_allclose(fused(KEY, *spread), fused(KEY, heads, LABELS), rtol=1e-6)
+    np.testing.assert_allclose(fused(KEY, *spread), fused(KEY, heads, LABELS), rtol=5e-6)
 
 
 @pytest.mark.parametrize("scale", [0.0, 2.0])
