@@ -62,9 +62,30 @@ def target_mask(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Ar
     return classes == array[..., None].astype(dtype)
 
 
+def target(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
+    """Returns `target_mask` of integer labels, and probabilities `[..., K]` as they are."""
+    array = soft_labels(labels, shape, owner)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else target_mask(array, shape, owner)
+
+
+def soft_labels(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
+    """Returns `label_array`, or probabilities `[..., K]`."""
+    array = _as_array("labels", labels, "an integer array, or probabilities")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        return label_array(array, shape, owner)
+    if array.shape != shape:
+        raise ValueError(
+            f"labels must be integers or have shape {shape}, that of {owner}, to be probabilities, "
+            f"but are {array.dtype} of shape {array.shape}"
+        )
+    return array
+
+
 def label_array(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
-    """Returns `labels` as an array, or raises unless they are integers, one for each example."""
+    """Returns `labels` as integers, or raises unless they are, one for each example."""
     array = _as_array("labels", labels, "an integer array")
+    if array.dtype == jnp.bool_ and shape[-1] == 2:
+        array = array.astype(jnp.int32)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"labels must be an integer array, but has dtype {array.dtype}")
     if array.shape != shape[:-1]:

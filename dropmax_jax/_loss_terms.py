@@ -10,28 +10,53 @@ from dropmax_jax.concrete import (
     bernoulli_kl,
     bernoulli_negative_entropy,
     log_add_constant,
+    log_complement,
     log_sigmoid,
 )
 
 
 def loss_terms(
-    is_target: Array,
+    target: Array,
     log_mask: Array,
     logits: Array,
     prior: Array,
     label: Array,
     log_epsilon: float,
 ) -> tuple[Array, Array, Array, Array]:
-    """The terms `[...]`, in the order of `LossTerms`, of a mask `[..., K]`."""
-    masked = masked_logits(logits, jnp.where(is_target, 0.0, log_mask), log_epsilon)
-    # The target's masked logit, read from the logits: the masked ones need not be kept for this.
-    target_logit = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
+    """The terms `[...]`, in the order of `LossTerms`, for a mask `[..., K]`.
+
+    Args:
+        target: Booleans `[..., K]`, true for the label, or the labels' probabilities.
+        log_mask: log z.
+        logits: As `prior` and `label`, a head.
+        prior: Logits of ρ.
+        label: Logits of r.
+        log_epsilon: log ε.
+    """
     posterior = jax.lax.stop_gradient(prior) + label
-    kl = jnp.where(is_target, -log_sigmoid(prior), bernoulli_kl(posterior, prior))
+    kl = bernoulli_kl(posterior, prior)
+    if target.dtype == jnp.bool_:
+        masked = masked_logits(logits, jnp.where(target, 0.0, log_mask), log_epsilon)
+        # The target's masked logit, read from the logits: the masked ones need not be kept.
+        target_logit = jnp.sum(jnp.where(target, logits, 0.0), axis=-1)
+        cross_entropy = jax.nn.logsumexp(masked, axis=-1) - target_logit
+        cross_entropy -= math.log1p(math.exp(log_epsilon))
+        kl = jnp.where(target, -log_sigmoid(prior), kl)
+        regression = -log_sigmoid(jnp.where(target, label, -label))
+    else:
+        # Were k the label, z_k would be 1: the sum over classes would grow by o_k's share 1 - z_k.
+        log_total = jax.nn.logsumexp(
+            masked_logits(logits, log_mask, log_epsilon), axis=-1, keepdims=True
+        )
+        log_totals = jnp.logaddexp(log_total, logits + log_complement(log_mask))
+        nll = log_totals - logits - math.log1p(math.exp(log_epsilon))
+        cross_entropy = jnp.sum(target * nll, axis=-1)
+        kl = target * -log_sigmoid(prior) + (1.0 - target) * kl
+        regression = -(target * log_sigmoid(label) + (1.0 - target) * log_sigmoid(-label))
     return (
-        jax.nn.logsumexp(masked, axis=-1) - target_logit - math.log1p(math.exp(log_epsilon)),
+        cross_entropy,
         jnp.sum(kl, axis=-1),
-        -jnp.sum(log_sigmoid(jnp.where(is_target, label, -label)), axis=-1),
+        jnp.sum(regression, axis=-1),
         jnp.sum(bernoulli_negative_entropy(prior), axis=-1),
     )
 

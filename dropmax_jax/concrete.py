@@ -9,8 +9,11 @@ References:
     Maddison et al., `The Concrete Distribution <https://arxiv.org/abs/1611.00712>`_, 2017.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks, _noise
@@ -197,6 +200,25 @@ def _log_add_constant_jvp(
     (log_mask, log_constant), (tangent, _) = primals, tangents
     weight = sigmoids(log_mask - log_constant)[0]
     return log_add_constant(log_mask, log_constant), weight * tangent
+
+
+@jax.custom_jvp
+def log_complement(log_mask: jax.Array) -> jax.Array:
+    """log(1 - exp(log_mask)), minus infinity where the mask is 1."""
+    # Each form is exact where the other rounds; above log 1/2 the first would lose digits.
+    return jnp.where(
+        log_mask > -math.log(2.0), jnp.log(-jnp.expm1(log_mask)), jnp.log1p(-jnp.exp(log_mask))
+    )
+
+
+@log_complement.defjvp
+def _log_complement_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (log_mask,), (tangent,) = primals, tangents
+    # Infinite where the mask is 1, but finite here: what it meets there is 0.
+    complement = jnp.maximum(-jnp.expm1(log_mask), float(np.finfo(log_mask.dtype).tiny))
+    return log_complement(log_mask), -jnp.exp(log_mask) / complement * tangent
 
 
 @jax.custom_jvp

@@ -36,7 +36,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
-from dropmax_jax._fused_loss import fused_loss
+from dropmax_jax._fused import fused_loss
 from dropmax_jax._loss_terms import loss_terms, masked_logits
 from dropmax_jax.heads import Heads, head_arrays
 
@@ -164,12 +164,14 @@ def dropmax_loss_terms(
         Lee et al. 2018, sections 3 and 4 (the variational bound and the regularisers).
     """
     arrays = head_arrays(heads, "logits", "prior_logits", "label_logits")
-    is_target = _checks.target_mask(labels, arrays[0].shape, "logits")
+    target = _checks.target(labels, arrays[0].shape, "logits")
     log_mask = _checks.class_array("log_mask", log_mask)
     _checks.same_shape("log_mask", log_mask, arrays[0].shape, "logits")
     log_mask, logits, prior, label = _checks.promote(log_mask, *arrays)
+    if target.dtype != jnp.bool_:
+        target = target.astype(logits.dtype)
     log_epsilon = _checks.log_epsilon(epsilon)
-    return LossTerms(*loss_terms(is_target, log_mask, logits, prior, label, log_epsilon))
+    return LossTerms(*loss_terms(target, log_mask, logits, prior, label, log_epsilon))
 
 
 def dropmax_loss(
@@ -290,11 +292,13 @@ def _weighted_loss(
     _checks.log_epsilon(epsilon)
     _checks.random_key(key)
     arrays = head_arrays(heads, "logits", "prior_logits", "label_logits")
-    labels = _checks.label_array(labels, arrays[0].shape, "logits")
+    labels = _checks.soft_labels(labels, arrays[0].shape, "logits")
     dtype = arrays[0].dtype
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        labels = labels.astype(dtype)
     loss, terms = fused_loss(
         jnp.asarray(key),
-        *arrays,
+        arrays,
         labels,
         _checks.positive("temperature", temperature, dtype),
         jnp.asarray(weights, dtype),

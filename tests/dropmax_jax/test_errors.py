@@ -48,16 +48,21 @@ def test_labels(loss: Callable[..., jax.Array]) -> None:
         "but has shape (32, 1)",
     )
     check(
-        lambda: loss(KEY, HEADS, F),
-        TypeError,
-        "labels must be an integer array, but has dtype float32",
+        lambda: loss(KEY, HEADS, F[:, 0]),
+        ValueError,
+        f"labels must be integers or have shape {F.shape}, that of logits, to be probabilities, "
+        "but are float32 of shape (32,)",
     )
     check(
         lambda: loss(KEY, HEADS, Y == 0),
         TypeError,
         "labels must be an integer array, but has dtype bool",
     )
-    check(lambda: loss(KEY, HEADS, None), TypeError, "labels must be an integer array, but is None")
+    check(
+        lambda: loss(KEY, HEADS, None),
+        TypeError,
+        "labels must be an integer array, or probabilities, but is None",
+    )
     check(
         lambda: loss(KEY, HEADS, "cat"), TypeError, "labels must be an integer array, but is 'cat'"
     )
