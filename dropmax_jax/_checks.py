@@ -50,6 +50,20 @@ def promote(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(array.astype(dtype) for array in arrays)
 
 
+# A class of this logit, or less, does not exist: its probability is 0 beside any other.
+NO_CLASS = -1e30
+
+
+def bounded_below(logits: jax.Array) -> jax.Array:
+    """Returns logits of which none is minus infinity: that of a class that does not exist."""
+    return jnp.maximum(logits, NO_CLASS)
+
+
+def exists(logits: jax.Array) -> jax.Array:
+    """Returns which classes exist, booleans."""
+    return logits > NO_CLASS
+
+
 def target_mask(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
     """Returns the booleans `[..., K]` that say which class is each example's label.
 
@@ -129,6 +143,11 @@ def positive(name: str, value: ArrayLike, dtype: Any) -> jax.Array:
                 f"{float(limits.max):.3g}), but is {number}"
             )
         return jnp.asarray(number, dtype)
+    return scalar(name, value, dtype)
+
+
+def scalar(name: str, value: ArrayLike, dtype: Any) -> jax.Array:
+    """Returns a real scalar in `dtype`."""
     array = _as_array(name, value, "a number")
     if array.shape != ():
         raise ValueError(f"{name} must be a scalar, but has shape {array.shape}")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from dropmax_jax import _checks
 from dropmax_jax.concrete import (
     bernoulli_kl,
     bernoulli_negative_entropy,
@@ -33,6 +34,7 @@ def loss_terms(
         label: Logits of r.
         log_epsilon: log ε.
     """
+    logits = _checks.bounded_below(logits)
     posterior = jax.lax.stop_gradient(prior) + label
     kl = bernoulli_kl(posterior, prior)
     if target.dtype == jnp.bool_:

@@ -14,8 +14,12 @@ logits of r to those of ρ, and always retains the target class.
 The functions here share these arguments:
 
 - `heads`: `Heads` of floating-point arrays `[..., K]`. A function ignores heads it doesn't name.
-- `labels`: the class of each example, integers `[...]` in [0, K). Values are not checked: a label
-  out of range gives an undefined result.
+- `labels`: the class of each example, integers `[...]` in [0, K); or its distribution, floating
+  point `[..., K]`, for the expected loss over labels under one noise. Labels of two classes may be
+  booleans. Values are not checked: a label out of range gives an undefined result.
+- `where`: booleans. In shape `[...]` they say which examples count: the others have loss 0. In
+  shape `[..., K]` they say which classes exist: the others have probability 0 and no term. What
+  stands elsewhere does not matter, NaN or not, and its gradient is 0. None counts everything.
 - `key`: one random key, of `jax.random.key` or `jax.random.PRNGKey`; take another one each step.
 - `temperature`: τ of the relaxed mask, a positive scalar. A number is checked, a JAX array isn't.
 - `epsilon`: ε ≥ 0, a Python number: what a dropped class retains of its weight.
@@ -35,7 +39,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from dropmax_jax import _checks
+from dropmax_jax import _checks, _where
 from dropmax_jax._fused import fused_loss
 from dropmax_jax._loss_terms import loss_terms, masked_logits
 from dropmax_jax.heads import Heads, head_arrays
@@ -129,7 +133,12 @@ def dropmax_logits(logits: ArrayLike, log_mask: ArrayLike, epsilon: float = 1e-2
 
 
 def dropmax_loss_terms(
-    heads: Heads, labels: ArrayLike, log_mask: ArrayLike, epsilon: float = 1e-20
+    heads: Heads,
+    labels: ArrayLike,
+    log_mask: ArrayLike,
+    epsilon: float = 1e-20,
+    *,
+    where: ArrayLike | None = None,
 ) -> LossTerms:
     r"""The terms of the DropMax loss for a mask that is given.
 
@@ -143,9 +152,10 @@ def dropmax_loss_terms(
 
     Args:
         heads: All three.
-        labels: Integers `[...]`.
+        labels: Integers `[...]`, or probabilities `[..., K]`.
         log_mask: log z, `[..., K]`, as drawn from the posterior by `sample_log_mask`.
         epsilon: Added to the mask.
+        where: Which examples count, or which classes exist.
 
     Returns:
         The terms, `[...]` each.
@@ -163,15 +173,19 @@ def dropmax_loss_terms(
     References:
         Lee et al. 2018, sections 3 and 4 (the variational bound and the regularisers).
     """
-    arrays = head_arrays(heads, "logits", "prior_logits", "label_logits")
-    target = _checks.target(labels, arrays[0].shape, "logits")
+    names = ("logits", "prior_logits", "label_logits")
+    counts = _where.parse(where, head_arrays(heads, *names)[0].shape)
+    arrays = head_arrays(counts.heads(heads), *names)
+    target = _checks.target(counts.labels(labels), arrays[0].shape, "logits")
     log_mask = _checks.class_array("log_mask", log_mask)
     _checks.same_shape("log_mask", log_mask, arrays[0].shape, "logits")
+    log_mask = counts.zeros(log_mask)
     log_mask, logits, prior, label = _checks.promote(log_mask, *arrays)
     if target.dtype != jnp.bool_:
         target = target.astype(logits.dtype)
     log_epsilon = _checks.log_epsilon(epsilon)
-    return LossTerms(*loss_terms(target, log_mask, logits, prior, label, log_epsilon))
+    terms = loss_terms(target, log_mask, logits, prior, label, log_epsilon)
+    return LossTerms(*map(counts.per_example, terms))
 
 
 def dropmax_loss(
@@ -179,6 +193,8 @@ def dropmax_loss(
     heads: Heads,
     labels: ArrayLike,
     *,
+    where: ArrayLike | None = None,
+    weights: LossTerms | None = None,
     temperature: ArrayLike = 0.1,
     epsilon: float = 1e-20,
 ) -> jax.Array:
@@ -190,7 +206,11 @@ def dropmax_loss(
     Args:
         key: For the mask.
         heads: All three.
-        labels: Integers `[...]`.
+        labels: Integers `[...]`, or probabilities `[..., K]`.
+        where: Which examples count, or which classes exist. Take the mean over the examples that
+            count: `jnp.mean(loss, where=where)`.
+        weights: A factor for each term, scalars that may be traced: for KL warm-up, or for
+            annealing the entropy. None for 1, 1, 1, 1.
         temperature: Of the relaxed mask.
         epsilon: Added to the mask.
 
@@ -212,7 +232,7 @@ def dropmax_loss(
     References:
         Lee et al. 2018, section 4 (the objective).
     """
-    return dropmax_loss_and_terms(key, heads, labels, temperature=temperature, epsilon=epsilon)[0]
+    return _loss_and_terms(key, heads, labels, where, weights, temperature, epsilon)[0]
 
 
 def dropmax_loss_and_terms(
@@ -220,13 +240,15 @@ def dropmax_loss_and_terms(
     heads: Heads,
     labels: ArrayLike,
     *,
+    where: ArrayLike | None = None,
+    weights: LossTerms | None = None,
     temperature: ArrayLike = 0.1,
     epsilon: float = 1e-20,
 ) -> tuple[jax.Array, LossTerms]:
     """`dropmax_loss` and its four terms in one pass, for `jax.value_and_grad(..., has_aux=True)`.
 
     Returns:
-        The loss `[...]`, the sum of the terms; and the terms, `[...]` each.
+        The loss `[...]`, the weighted sum of the terms; and the terms, `[...]` each, unweighted.
 
     Example:
         >>> import jax
@@ -237,7 +259,7 @@ def dropmax_loss_and_terms(
         >>> bool(jnp.allclose(loss, sum(terms)))
         True
     """
-    return _weighted_loss(key, heads, labels, (1.0, 1.0, 1.0, 1.0), temperature, epsilon)
+    return _loss_and_terms(key, heads, labels, where, weights, temperature, epsilon)
 
 
 def elbo(
@@ -245,6 +267,7 @@ def elbo(
     heads: Heads,
     labels: ArrayLike,
     *,
+    where: ArrayLike | None = None,
     temperature: ArrayLike = 0.1,
     epsilon: float = 1e-20,
 ) -> jax.Array:
@@ -260,7 +283,8 @@ def elbo(
     Args:
         key: For the mask.
         heads: All three.
-        labels: Integers `[...]`.
+        labels: Integers `[...]`, or probabilities `[..., K]`.
+        where: Which examples count, or which classes exist.
         temperature: Of the relaxed mask.
         epsilon: Added to the mask.
 
@@ -278,21 +302,25 @@ def elbo(
     References:
         Lee et al. 2018, section 4 (the variational bound).
     """
-    return -_weighted_loss(key, heads, labels, (1.0, 1.0, 0.0, 0.0), temperature, epsilon)[0]
+    weights = LossTerms(1.0, 1.0, 0.0, 0.0)  # type: ignore[arg-type]
+    return -_loss_and_terms(key, heads, labels, where, weights, temperature, epsilon)[0]
 
 
-def _weighted_loss(
+def _loss_and_terms(
     key: jax.Array,
     heads: Heads,
     labels: ArrayLike,
-    weights: tuple[float, ...],
+    where: ArrayLike | None,
+    weights: LossTerms | None,
     temperature: ArrayLike,
     epsilon: float,
 ) -> tuple[jax.Array, LossTerms]:
+    names = ("logits", "prior_logits", "label_logits")
     _checks.log_epsilon(epsilon)
     _checks.random_key(key)
-    arrays = head_arrays(heads, "logits", "prior_logits", "label_logits")
-    labels = _checks.soft_labels(labels, arrays[0].shape, "logits")
+    counts = _where.parse(where, head_arrays(heads, *names)[0].shape)
+    arrays = head_arrays(counts.heads(heads), *names)
+    labels = _checks.soft_labels(counts.labels(labels), arrays[0].shape, "logits")
     dtype = arrays[0].dtype
     if jnp.issubdtype(labels.dtype, jnp.floating):
         labels = labels.astype(dtype)
@@ -301,7 +329,20 @@ def _weighted_loss(
         arrays,
         labels,
         _checks.positive("temperature", temperature, dtype),
-        jnp.asarray(weights, dtype),
+        _weight_array(weights, dtype),
         epsilon=float(epsilon),
     )
-    return loss, LossTerms(*terms)
+    return counts.per_example(loss), LossTerms(*map(counts.per_example, terms))
+
+
+def _weight_array(weights: LossTerms | None, dtype: jnp.dtype) -> jax.Array:
+    if weights is None:
+        return jnp.ones(len(LossTerms._fields), dtype)
+    if not isinstance(weights, LossTerms):
+        raise TypeError(f"weights must be a LossTerms, but is a {type(weights).__name__}")
+    return jnp.stack(
+        [
+            _checks.scalar(f"weights.{name}", weight, dtype)
+            for name, weight in weights._asdict().items()
+        ]
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from jax.typing import ArrayLike
 
+from dropmax_jax import _where
 from dropmax_jax.heads import Heads
 
 Terms = dict[str, jax.Array]
@@ -100,13 +101,28 @@ class Method:
         }
 
     def loss(
-        self, key: jax.Array, heads: Heads, labels: ArrayLike, **hyperparameters: Any
+        self,
+        key: jax.Array,
+        heads: Heads,
+        labels: ArrayLike,
+        *,
+        where: ArrayLike | None = None,
+        **hyperparameters: Any,
     ) -> jax.Array:
         """The loss per example `[...]`, in nats where it is a likelihood's."""
-        return self.loss_and_terms(key, heads, labels, **hyperparameters)[0]
+        counts = _where.parse_for(where, heads)
+        labels = counts.labels(labels)
+        loss, _ = self.loss_and_terms(key, counts.heads(heads), labels, **hyperparameters)
+        return counts.per_example(loss)
 
     def terms(
-        self, key: jax.Array, heads: Heads, labels: ArrayLike, **hyperparameters: Any
+        self,
+        key: jax.Array,
+        heads: Heads,
+        labels: ArrayLike,
+        *,
+        where: ArrayLike | None = None,
+        **hyperparameters: Any,
     ) -> Terms:
         """The terms of the loss, by name, per example `[...]`.
 
@@ -118,11 +134,18 @@ class Method:
             >>> list(METHODS["softmax"].terms(jax.random.key(0), heads, labels))
             ['cross_entropy']
         """
-        return self.loss_and_terms(key, heads, labels, **hyperparameters)[1]
+        counts = _where.parse_for(where, heads)
+        labels = counts.labels(labels)
+        _, terms = self.loss_and_terms(key, counts.heads(heads), labels, **hyperparameters)
+        return {name: counts.per_example(term) for name, term in terms.items()}
 
-    def log_probs(self, heads: Heads, fitted: Any = None) -> jax.Array:
+    def log_probs(
+        self, heads: Heads, fitted: Any = None, *, where: ArrayLike | None = None
+    ) -> jax.Array:
         """Log-probabilities `[..., K]` at test time, with what `fit` returned, if anything."""
-        return self.predict(heads) if fitted is None else self.predict(heads, fitted)
+        counts = _where.parse_for(where, heads)
+        arguments = (counts.heads(heads),) if fitted is None else (counts.heads(heads), fitted)
+        return counts.per_class(self.predict(*arguments))
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from dropmax_jax import _checks
+from dropmax_jax import _checks, _where
 from dropmax_jax.concrete import log_sigmoid, sample_log_mask
 from dropmax_jax.dropmax import dropmax_logits
 from dropmax_jax.heads import Heads, head_arrays
 
 
-def dropmax_log_probs(heads: Heads, epsilon: float = 1e-20) -> jax.Array:
+def dropmax_log_probs(
+    heads: Heads, epsilon: float = 1e-20, *, where: ArrayLike | None = None
+) -> jax.Array:
     r"""Log-probabilities of the classes at test time, from the mean ρ of the mask.
 
     .. math::
@@ -22,6 +24,8 @@ def dropmax_log_probs(heads: Heads, epsilon: float = 1e-20) -> jax.Array:
     Args:
         heads: With `logits` and `prior_logits`.
         epsilon: Added to the mean mask.
+        where: Which classes exist, or which examples count. Those of other examples are arbitrary,
+            but finite.
 
     Returns:
         Log-probabilities `[..., K]`.
@@ -36,8 +40,10 @@ def dropmax_log_probs(heads: Heads, epsilon: float = 1e-20) -> jax.Array:
     References:
         Lee et al. 2018, section 4 (the prediction at test time).
     """
-    logits, prior = head_arrays(heads, "logits", "prior_logits")
-    return jax.nn.log_softmax(dropmax_logits(logits, log_sigmoid(prior), epsilon))
+    counts = _where.parse_for(where, heads)
+    logits, prior = head_arrays(counts.heads(heads), "logits", "prior_logits")
+    log_probs = jax.nn.log_softmax(dropmax_logits(logits, log_sigmoid(prior), epsilon))
+    return counts.per_class(log_probs)
 
 
 def sample_dropmax_log_probs(
@@ -45,6 +51,7 @@ def sample_dropmax_log_probs(
     heads: Heads,
     num_samples: int,
     *,
+    where: ArrayLike | None = None,
     temperature: ArrayLike = 0.1,
     epsilon: float = 1e-20,
 ) -> jax.Array:
@@ -59,6 +66,7 @@ def sample_dropmax_log_probs(
         key: For the masks.
         heads: With `logits` and `prior_logits`.
         num_samples: Number of masks, a Python integer of at least 1.
+        where: Which classes exist, or which examples count.
         temperature: Of the relaxed masks.
         epsilon: Added to the mask. Where a mask drops all classes, ε makes the probabilities those
             of the softmax without a mask.
@@ -78,8 +86,9 @@ def sample_dropmax_log_probs(
         Lee et al. 2018, section 4 (the Monte Carlo prediction).
     """
     num_samples = _checks.positive_int("num_samples", num_samples)
-    logits, prior = head_arrays(heads, "logits", "prior_logits")
+    counts = _where.parse_for(where, heads)
+    logits, prior = head_arrays(counts.heads(heads), "logits", "prior_logits")
     shape = (num_samples, *logits.shape)
     log_mask = sample_log_mask(key, jnp.broadcast_to(prior, shape), temperature)
     masked = dropmax_logits(jnp.broadcast_to(logits, shape), log_mask, epsilon)
-    return jax.nn.log_softmax(masked)
+    return counts.per_class(jax.nn.log_softmax(masked))

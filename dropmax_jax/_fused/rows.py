@@ -55,6 +55,7 @@ def loss_and_gradient(
     target = _checks.target(labels, logits.shape, "logits")
     is_hard = target.dtype == jnp.bool_
     y, not_y = target.astype(b.dtype), 1.0 - target.astype(b.dtype)
+    logits = _checks.bounded_below(logits)
     constant_b = lax.stop_gradient(b)
     a, a_minus_b = constant_b + c, c - (b - constant_b)
     (q, not_q), (rho, not_rho), (r, not_r) = sigmoids(a), sigmoids(b), sigmoids(c)

@@ -94,8 +94,17 @@ def class_dropout_loss(
         (8,)
     """
     (logits,) = head_arrays(heads, "logits")
-    retained = sample_retained_classes(key, logits, labels, retain_probability)
-    return retained_cross_entropy(logits, labels, retained)
+    target = _checks.target(labels, logits.shape, "logits")
+    if target.dtype == jnp.bool_:
+        retained = sample_retained_classes(key, logits, labels, retain_probability)
+        return retained_cross_entropy(logits, labels, retained)
+    nobody = jnp.full(logits.shape[:-1], -1)
+    retained = sample_retained_classes(key, logits, nobody, retain_probability)
+    logits = _checks.bounded_below(logits)
+    kept, dropped = (jnp.where(z, logits, _checks.NO_CLASS) for z in (retained, ~retained))
+    # Were a dropped class the label, it would be retained, and add its share.
+    log_totals = jnp.logaddexp(jax.nn.logsumexp(kept, axis=-1, keepdims=True), dropped)
+    return jnp.sum(target * (log_totals - logits), axis=-1)
 
 
 METHOD = Method(

@@ -50,7 +50,7 @@ def dropmax_logit_loss_and_terms(
     terms = dropmax_loss_terms(heads, labels, log_mask)
     is_target = _checks.target_mask(labels, log_mask.shape, "logits")
     logits, *_ = head_arrays(heads, *Heads._fields)
-    masked = logits * jnp.exp(jnp.where(is_target, 0.0, log_mask))
+    masked = _masked(logits, jnp.where(is_target, 0.0, log_mask))
     terms = terms._replace(cross_entropy=cross_entropy(masked, labels))
     return terms.total, terms._asdict()
 
@@ -67,7 +67,7 @@ def dropmax_logit_log_probs(heads: Heads) -> jax.Array:
         [-0.127 -2.127]
     """
     logits, prior = head_arrays(heads, "logits", "prior_logits")
-    return jax.nn.log_softmax(logits * jnp.exp(log_sigmoid(prior)))
+    return jax.nn.log_softmax(_masked(logits, log_sigmoid(prior)))
 
 
 def sample_dropmax_logit_log_probs(
@@ -87,8 +87,14 @@ def sample_dropmax_logit_log_probs(
     num_samples = _checks.positive_int("num_samples", num_samples)
     logits, prior = head_arrays(heads, "logits", "prior_logits")
     prior = jnp.broadcast_to(prior, (num_samples, *prior.shape))
-    mask = jnp.exp(sample_log_mask(key, prior, temperature))
-    return jax.nn.log_softmax(logits[None] * mask)
+    log_mask = sample_log_mask(key, prior, temperature)
+    return jax.nn.log_softmax(_masked(jnp.broadcast_to(logits, prior.shape), log_mask))
+
+
+def _masked(logits: jax.Array, log_mask: jax.Array) -> jax.Array:
+    """The logits times the mask, which does not bring back a class that does not exist."""
+    logits = _checks.bounded_below(logits)
+    return jnp.where(_checks.exists(logits), logits * jnp.exp(log_mask), logits)
 
 
 METHOD = Method(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from dropmax_jax import _checks
 from dropmax_jax.heads import Heads, head_arrays
 from dropmax_jax.method import Method, SingleTerm
 from dropmax_jax.methods.class_dropout import sample_retained_classes
@@ -40,7 +41,8 @@ def random_dropmax_logit_loss(
     """
     (logits,) = head_arrays(heads, "logits")
     retained = sample_retained_classes(key, logits, labels, retain_probability)
-    return cross_entropy(jnp.where(retained, logits, 0.0), labels)
+    is_kept = retained | ~_checks.exists(logits)
+    return cross_entropy(jnp.where(is_kept, logits, 0.0), labels)
 
 
 METHOD = Method(

@@ -26,7 +26,8 @@ def sample_class_subset(
 
     Args:
         key: A random key.
-        logits: An array `[..., K]`, of which only the shape and precision matter.
+        logits: An array `[..., K]`, of which only the shape and precision matter, and where it is
+            minus infinity: such a class does not exist.
         labels: Integers `[...]`.
         sampled_fraction: Share of the K classes in the set, its label included, a scalar in (0, 1].
             The set has round(sampled_fraction · K) classes, but at least two, as one teaches
@@ -50,10 +51,15 @@ def sample_class_subset(
     (logits,) = _checks.promote(_checks.class_array("logits", logits))
     is_target = _checks.target_mask(labels, logits.shape, "logits")
     share = _checks.fraction("sampled_fraction", sampled_fraction, logits.dtype)
-    num_sampled = jnp.maximum(jnp.round(share * logits.shape[-1]), 2.0)
+    exists = _checks.exists(logits)
+    num_classes = jnp.sum(exists, axis=-1, keepdims=True, dtype=logits.dtype)
+    num_sampled = jnp.maximum(jnp.round(share * num_classes), 2.0)
 
     places = jnp.broadcast_to(jnp.arange(logits.shape[-1], dtype=jnp.int32), logits.shape)
     places = jax.random.permutation(key, places, axis=-1, independent=True)
+    # Classes that do not exist come last.
+    places = jnp.where(exists, places, places + logits.shape[-1])
+    places = jnp.argsort(jnp.argsort(places, axis=-1), axis=-1).astype(jnp.int32)
     place_of_target = jnp.sum(jnp.where(is_target, places, 0), axis=-1, keepdims=True)
     # Places among the other classes: those behind the label move up by one.
     places = jnp.where(places > place_of_target, places - 1, places)

@@ -20,6 +20,8 @@ from dropmax_jax.method import Method, SingleTerm
 def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     """-log softmax of logits `[..., K]` at the label, per example `[...]`, in nats; for methods.
 
+    For labels that are probabilities, it is the mean over labels.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from dropmax_jax.methods.softmax import cross_entropy
@@ -27,9 +29,11 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
         0.6931
     """
     (logits,) = _checks.promote(_checks.class_array("logits", logits))
-    is_target = _checks.target_mask(labels, logits.shape, "logits")
-    target_logit = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
-    return jax.nn.logsumexp(logits, axis=-1) - target_logit
+    target = _checks.target(labels, logits.shape, "logits").astype(logits.dtype)
+    margins = jax.nn.logsumexp(logits, axis=-1, keepdims=True) - logits
+    # No product with a margin that is infinite, unless the class is the label.
+    counts = (target > 0.0) | (margins < jnp.inf)
+    return jnp.sum(jnp.where(counts, target * margins, 0.0), axis=-1)
 
 
 def softmax_loss(key: jax.Array, heads: Heads, labels: ArrayLike) -> jax.Array:

@@ -58,7 +58,7 @@ def multiclass_sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array
 
     Args:
         logits: z, the class logits, `[..., K]`.
-        labels: Integers `[...]`.
+        labels: Integers `[...]`, or probabilities `[..., K]`, for the mean over labels.
 
     Returns:
         The loss per example `[...]`.
@@ -77,11 +77,14 @@ def multiclass_sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array
         Martins and Astudillo 2016, equation 13.
     """
     logits = _shifted(logits)
-    is_target = _checks.target_mask(labels, logits.shape, "logits")
+    target = _checks.target(labels, logits.shape, "logits").astype(logits.dtype)
     rows = logits.reshape(-1, logits.shape[-1])
-    classes = jnp.argmax(is_target, axis=-1).ravel()
-    loss = optax.losses.multiclass_sparsemax_loss(rows, classes)
-    return jnp.asarray(loss).reshape(is_target.shape[:-1])
+    # The loss of the best class, plus its logit, is the part without the label.
+    best = jnp.argmax(rows, axis=-1)
+    conjugate = jnp.asarray(optax.losses.multiclass_sparsemax_loss(rows, best))
+    conjugate += jnp.take_along_axis(rows, best[:, None], axis=-1)[:, 0]
+    conjugate = conjugate.reshape(logits.shape[:-1])
+    return jnp.sum(target, axis=-1) * conjugate - jnp.sum(target * logits, axis=-1)
 
 
 def sparsemax_loss(key: jax.Array, heads: Heads, labels: ArrayLike) -> jax.Array:
@@ -111,6 +114,7 @@ def sparsemax_log_probs(heads: Heads) -> jax.Array:
 def _shifted(logits: ArrayLike) -> jax.Array:
     """The logits less their maximum: the result is the same, and its sums round less."""
     (array,) = _checks.promote(_checks.class_array("logits", logits))
+    array = _checks.bounded_below(array)
     return array - jax.lax.stop_gradient(jnp.max(array, axis=-1, keepdims=True))
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from dropmax_jax import _checks
+from dropmax_jax import _checks, _where
 from dropmax_jax.heads import Heads, head_arrays
 from dropmax_jax.methods import softmax
 
@@ -21,7 +21,9 @@ _LARGEST = 1e3
 _NUM_HALVINGS = 32
 
 
-def fit_temperature(heads: Heads, labels: ArrayLike) -> jax.Array:
+def fit_temperature(
+    heads: Heads, labels: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
     r"""The temperature under which labels are most probable.
 
     .. math::
@@ -36,6 +38,7 @@ def fit_temperature(heads: Heads, labels: ArrayLike) -> jax.Array:
     Args:
         heads: With `logits`, `[..., K]`, of validation data.
         labels: Integers `[...]`, at least one.
+        where: Which examples count, or which classes exist.
 
     Returns:
         T, a scalar. No gradient flows through it.
@@ -54,7 +57,9 @@ def fit_temperature(heads: Heads, labels: ArrayLike) -> jax.Array:
     References:
         Guo et al. 2017, section 4.2 (temperature scaling).
     """
-    (logits,) = head_arrays(heads, "logits")
+    counts = _where.parse_for(where, heads)
+    (logits,) = head_arrays(counts.heads(heads), "logits")
+    labels = counts.labels(labels)
     is_target = _checks.target_mask(labels, logits.shape, "heads.logits")
     if logits.size == 0:
         raise ValueError(f"heads.logits must have an example, but has shape {logits.shape}")
@@ -68,7 +73,7 @@ def fit_temperature(heads: Heads, labels: ArrayLike) -> jax.Array:
         probs = jax.nn.softmax(margins * jnp.exp(-middle))
         # A logit of minus infinity excludes its class.
         weighed = jnp.where(probs > 0.0, probs * margins, 0.0)
-        is_too_confident = jnp.mean(jnp.sum(weighed, axis=-1)) >= 0.0
+        is_too_confident = jnp.mean(counts.per_example(jnp.sum(weighed, axis=-1))) >= 0.0
         return jnp.where(is_too_confident, middle, low), jnp.where(is_too_confident, high, middle)
 
     limit = jnp.asarray(math.log(_LARGEST), logits.dtype)

@@ -64,7 +64,9 @@ def test_labels(loss: Callable[..., jax.Array]) -> None:
         "labels must be an integer array, or probabilities, but is None",
     )
     check(
-        lambda: loss(KEY, HEADS, "cat"), TypeError, "labels must be an integer array, but is 'cat'"
+        lambda: loss(KEY, HEADS, "cat"),
+        TypeError,
+        "labels must be an integer array, or probabilities, but is 'cat'",
     )
 
 

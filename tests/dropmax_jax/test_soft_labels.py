@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from dropmax_jax import (
+    METHODS,
     Heads,
     LossTerms,
     dropmax_loss,
@@ -48,12 +49,41 @@ LOSSES: dict[str, Callable[..., jax.Array]] = {
 }
 
 
+# Their loss of each label has other classes in its sum.
+FOR_INTEGERS_ONLY = ("sampled_softmax", "random_dropmax_logit", "dropmax_logit")
+METHOD_LOSSES: dict[str, Callable[..., jax.Array]] = {
+    name: lambda key, heads, labels, _, method=method: method.loss(key, heads, labels)
+    for name, method in METHODS.items()
+    if name not in FOR_INTEGERS_ONLY
+}
+
+
 def expected_loss(loss: Callable[..., jax.Array], heads: Heads, soft: Any, tau: Any) -> Any:
     shape, num_classes = heads.logits.shape[:-1], heads.logits.shape[-1]
     each = jnp.stack(
         [loss(KEY, heads, jnp.full(shape, label), tau) for label in range(num_classes)], axis=-1
     )
     return jnp.sum(soft * each, axis=-1)
+
+
+@pytest.mark.parametrize("name", METHOD_LOSSES)
+def test_methods_give_the_expected_loss(name: str) -> None:
+    heads, soft = oracle.random_heads(0, (6, 5)), soft_labels((6, 5))
+    loss = METHOD_LOSSES[name]
+    found, wanted = (
+        jax.value_and_grad(lambda heads, of=of: of(heads).sum())(heads)
+        for of in (
+            lambda heads: loss(KEY, heads, soft, None),
+            lambda heads: expected_loss(loss, heads, soft, None),
+        )
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, wanted)
+
+
+@pytest.mark.parametrize("name", FOR_INTEGERS_ONLY)
+def test_other_methods_refuse_them(name: str) -> None:
+    with pytest.raises(TypeError, match="labels must be an integer array, but has dtype float32"):
+        METHODS[name].loss(KEY, oracle.random_heads(0, (6, 5)), soft_labels((6, 5)))
 
 
 def check(name: str, heads: Heads, soft: Any, tolerance: float) -> None:

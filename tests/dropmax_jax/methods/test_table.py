@@ -212,7 +212,8 @@ def test_fractions_are_those_of_the_paper_and_nothing_else_is_taken(name: str) -
             with pytest.raises(ValueError, match=f"{hyperparameter} must be above 0 and at most 1"):
                 method.loss(KEY, heads, LABELS, **{hyperparameter: wrong})
         for wrong_type in (True, "half", None):
+            wrong_types: dict[str, Any] = {hyperparameter: wrong_type}
             with pytest.raises(TypeError, match=f"{hyperparameter} must be a number"):
-                method.loss(KEY, heads, LABELS, **{hyperparameter: wrong_type})
+                method.loss(KEY, heads, LABELS, **wrong_types)
         with pytest.raises(ValueError, match=f"{hyperparameter} must be a scalar"):
             method.loss(KEY, heads, LABELS, **{hyperparameter: jnp.ones(2)})

@@ -1,0 +1,102 @@
+"""Which examples count, and which classes exist.
+
+Heads and labels of the rest become numbers that cost nothing: they have no probability, every term
+of theirs is 0, and no gradient leads back to what stood there, NaN or not.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from dropmax_jax import _checks
+from dropmax_jax.heads import Heads, head_arrays
+
+# With these, q, ρ and r of a class are 0, and a finite logit makes finite products.
+_ABSENT = {"logits": _checks.NO_CLASS, "prior_logits": -1e6, "label_logits": -1e6}
+
+
+class Where(NamedTuple):
+    """What counts; None for all.
+
+    Attributes:
+        examples: Booleans `[...]`.
+        classes: Booleans `[..., K]`.
+    """
+
+    examples: jax.Array | None = None
+    classes: jax.Array | None = None
+
+    def heads(self, heads: Heads) -> Heads:
+        """The heads of what counts, and numbers that cost nothing for the rest."""
+        if self.examples is None:
+            return heads
+        given = {name: head for name, head in heads._asdict().items() if head is not None}
+        return Heads(**{name: self._clean(head, _ABSENT[name]) for name, head in given.items()})
+
+    def labels(self, labels: ArrayLike) -> ArrayLike:
+        """The labels of what counts, and 0 for the rest."""
+        if self.examples is None:
+            return labels
+        array = jnp.asarray(labels)
+        if array.ndim == self.examples.ndim:
+            return jnp.where(self.examples, array, jnp.zeros((), array.dtype))
+        array = array if self.classes is None else jnp.where(self.classes, array, 0.0)
+        return jnp.where(self.examples[..., None], array, jnp.zeros((), array.dtype))
+
+    def per_example(self, values: jax.Array) -> jax.Array:
+        """Values `[...]` of the examples that count, and 0 for the rest."""
+        return values if self.examples is None else jnp.where(self.examples, values, 0.0)
+
+    def per_class(self, log_probs: jax.Array) -> jax.Array:
+        """Log-probabilities `[..., K]` of the classes that exist, and minus infinity of others."""
+        if self.classes is None:
+            return log_probs
+        # An example without classes has some probabilities, but none that count.
+        exists = self.classes | ~jnp.any(self.classes, axis=-1, keepdims=True)
+        return jnp.where(exists, log_probs, -jnp.inf)
+
+    def zeros(self, values: jax.Array) -> jax.Array:
+        """Values `[..., K]` of what counts, and 0 for the rest."""
+        return self._clean(values, 0.0)
+
+    def _clean(self, head: jax.Array, absent: float) -> jax.Array:
+        if self.classes is not None:
+            head = jnp.where(self.classes, head, absent)
+        if self.examples is not None:
+            head = jnp.where(self.examples[..., None], head, 0.0)
+        return head
+
+
+def parse(where: ArrayLike | None, shape: tuple[int, ...]) -> Where:
+    """What counts of heads of a shape `[..., K]`.
+
+    Raises:
+        ValueError: `where` fits neither the examples nor the classes.
+        TypeError: It does not hold booleans.
+    """
+    if where is None:
+        return Where()
+    array = _checks.bool_array("where", where)
+    if array.ndim == len(shape) and _broadcasts(array.shape, shape):
+        classes = jnp.broadcast_to(array, shape)
+        return Where(jnp.any(classes, axis=-1), classes)
+    if array.ndim == len(shape) - 1 and _broadcasts(array.shape, shape[:-1]):
+        return Where(jnp.broadcast_to(array, shape[:-1]))
+    raise ValueError(
+        f"where must have shape {shape[:-1]}, for examples, or {shape}, for classes, "
+        f"but has shape {array.shape}"
+    )
+
+
+def parse_for(where: ArrayLike | None, heads: Heads) -> Where:
+    """`parse` for the shape of heads, whatever of them there are."""
+    if where is None:
+        return Where()
+    names = [name for name in Heads._fields if getattr(heads, name, None) is not None]
+    return parse(where, head_arrays(heads, *(names or Heads._fields))[0].shape)
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    return all(size in (1, wanted) for size, wanted in zip(shape, to, strict=True))
