@@ -216,3 +216,49 @@ def _describe(value: Any) -> str:
     if value is None or isinstance(value, bool | numbers.Number | str):
         return repr(value)
     return f"a {type(value).__name__}"
+
+
+def example_mask(where: ArrayLike | None, shape: tuple[int, ...], owner: str) -> jax.Array | None:
+    """Returns `where` in the examples' `shape`, that of `owner`; None if all examples count."""
+    if where is None:
+        return None
+    array = bool_array("where", where)
+    try:
+        return jnp.broadcast_to(array, shape)
+    except ValueError as error:
+        raise ValueError(
+            f"where must have shape {shape}, that of {owner}, or one that broadcasts to it, "
+            f"but has shape {array.shape}"
+        ) from error
+
+
+# What rounding may add to a log-probability of 0.
+_LARGEST_LOG_PROB = 1e-3
+
+
+def log_probabilities(name: str, value: ArrayLike, where: ArrayLike | None = None) -> None:
+    """Raises ValueError if `value` holds what cannot be log-probabilities where examples count.
+
+    Only known values are checked: NumPy's, and JAX's unless they are traced or partly elsewhere.
+    """
+    array, mask = _known(value), _known(np.True_ if where is None else where)
+    if array is None or mask is None:
+        return
+    with np.errstate(invalid="ignore"):
+        is_refused = (array > _LARGEST_LOG_PROB) & mask[..., None]
+    if is_refused.any():
+        raise ValueError(
+            f"{name} must be log-probabilities, at most 0, but holds "
+            f"{float(array[is_refused].max()):.3g}: pass jax.nn.log_softmax(logits)"
+        )
+
+
+def _known(value: ArrayLike) -> np.ndarray | None:
+    # As jnp.asarray would turn it into a traced array under jit.
+    if isinstance(value, np.ndarray | np.bool_):
+        return np.asarray(value)
+    array = jnp.asarray(value)
+    if isinstance(array, jax.core.Tracer) or not array.is_fully_addressable:
+        return None
+    known: np.ndarray = jax.device_get(array)
+    return known

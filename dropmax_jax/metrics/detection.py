@@ -5,9 +5,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
+from dropmax_jax.metrics._examples import mean, sort_kept_first
 
 
-def auroc(scores: ArrayLike, is_positive: ArrayLike) -> jax.Array:
+def auroc(
+    scores: ArrayLike, is_positive: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
     """Area under the ROC curve: how well a score tells positives from negatives.
 
     The probability that the score of a random positive exceeds that of a random negative, where a
@@ -17,6 +20,7 @@ def auroc(scores: ArrayLike, is_positive: ArrayLike) -> jax.Array:
     Args:
         scores: Higher for what is more likely positive, floating point `[...]`, not NaN.
         is_positive: Which examples are positive, booleans `[...]`.
+        where: Which examples count; all by default.
 
     Returns:
         A scalar in [0, 1]; NaN if there are no positives or no negatives.
@@ -31,9 +35,13 @@ def auroc(scores: ArrayLike, is_positive: ArrayLike) -> jax.Array:
         Hanley and McNeil, The Meaning and Use of the Area under a Receiver Operating
         Characteristic (ROC) Curve, 1982.
     """
-    scores, is_positive = _scores_and_flags("scores", scores, "is_positive", is_positive)
+    scores, is_positive, where = _scores_and_flags(
+        "scores", scores, "is_positive", is_positive, where
+    )
     order = jnp.argsort(scores)
     is_negative = ~is_positive
+    if where is not None:
+        is_positive, is_negative = is_positive & where, is_negative & where
     negatives = jnp.cumsum(is_negative[order].astype(jnp.int32))
     negatives = jnp.concatenate([jnp.zeros(1, jnp.int32), negatives])
     below = negatives[jnp.searchsorted(scores[order], scores, side="left")]
@@ -46,16 +54,20 @@ def auroc(scores: ArrayLike, is_positive: ArrayLike) -> jax.Array:
     return jnp.sum(jnp.where(is_positive, wins, 0.0)) / num_positive
 
 
-def risk_coverage(uncertainties: ArrayLike, is_error: ArrayLike) -> jax.Array:
+def risk_coverage(
+    uncertainties: ArrayLike, is_error: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
     """Risk–coverage curve: the error rate where only the surest predictions are made.
 
     Args:
         uncertainties: Lower for what is surer, floating point `[...]` of N examples, not NaN.
         is_error: Which predictions are wrong, booleans `[...]`.
+        where: Which examples count; all by default.
 
     Returns:
         `[N]`: the error rate among the n surest examples, for n from 1 to N. Equally sure ones
-        come in every order with equal probability, and the rate is its expectation.
+        come in every order with equal probability, and the rate is its expectation. NaN for n
+        beyond the number of examples that count.
 
     Example:
         >>> import jax.numpy as jnp
@@ -68,27 +80,19 @@ def risk_coverage(uncertainties: ArrayLike, is_error: ArrayLike) -> jax.Array:
         Geifman and El-Yaniv, `Selective Classification for Deep Neural Networks
         <https://arxiv.org/abs/1705.08500>`_, 2017.
     """
-    scores, is_error = _scores_and_flags("uncertainties", uncertainties, "is_error", is_error)
-    order = jnp.argsort(scores)
-    ordered = scores[order]
-    # Compared, not subtracted: the difference of two tiny scores is 0 on some devices.
-    is_new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] > ordered[:-1]])
-    ties = jnp.cumsum(is_new)
-    errors = is_error[order].astype(jnp.int32)
-    sums, counts = (
-        jax.ops.segment_sum(values, ties, num_segments=scores.size)
-        for values in (errors, jnp.ones_like(errors))
-    )
-    rates = sums.astype(scores.dtype) / jnp.maximum(counts, 1).astype(scores.dtype)
-    return jnp.cumsum(rates[ties]) / jnp.arange(1, scores.size + 1, dtype=scores.dtype)
+    curve, is_kept = _curve(uncertainties, is_error, where)
+    return curve if is_kept is None else jnp.where(is_kept, curve, jnp.nan)
 
 
-def area_under_risk_coverage(uncertainties: ArrayLike, is_error: ArrayLike) -> jax.Array:
+def area_under_risk_coverage(
+    uncertainties: ArrayLike, is_error: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
     """Area under the curve of `risk_coverage` (AURC): its mean over all coverages.
 
     Args:
         uncertainties: Lower for what is surer, floating point `[...]`, not NaN.
         is_error: Which predictions are wrong, booleans `[...]`.
+        where: Which examples count; all by default.
 
     Returns:
         A scalar in [0, 1]: low where errors are few and the model knows which they are.
@@ -104,15 +108,49 @@ def area_under_risk_coverage(uncertainties: ArrayLike, is_error: ArrayLike) -> j
         Geifman, Uziel and El-Yaniv, `Bias-Reduced Uncertainty Estimation for Deep Neural
         Classifiers <https://arxiv.org/abs/1805.08206>`_, 2019, section 2.
     """
-    return jnp.mean(risk_coverage(uncertainties, is_error))
+    return mean(*_curve(uncertainties, is_error, where))
+
+
+def _curve(
+    uncertainties: ArrayLike, is_error: ArrayLike, where: ArrayLike | None
+) -> tuple[jax.Array, jax.Array | None]:
+    """The curve `[N]`, and at which of its points another example that counts comes in."""
+    scores, is_error, where = _scores_and_flags(
+        "uncertainties", uncertainties, "is_error", is_error, where
+    )
+    order = sort_kept_first(scores, where)
+    ordered = scores[order]
+    # Compared, not subtracted: the difference of two tiny scores is 0 on some devices.
+    is_new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] > ordered[:-1]])
+    ties = jnp.cumsum(is_new)
+    if where is None:
+        errors = is_error[order].astype(jnp.int32)
+        ones = jnp.ones_like(errors)
+    else:
+        errors = (is_error & where)[order].astype(jnp.int32)
+        ones = where[order].astype(jnp.int32)
+    sums, counts = (
+        jax.ops.segment_sum(values, ties, num_segments=scores.size) for values in (errors, ones)
+    )
+    rates = sums.astype(scores.dtype) / jnp.maximum(counts, 1).astype(scores.dtype)
+    curve = jnp.cumsum(rates[ties]) / jnp.arange(1, scores.size + 1, dtype=scores.dtype)
+    return curve, None if where is None else where[order]
 
 
 def _scores_and_flags(
-    scores_name: str, scores: ArrayLike, flags_name: str, flags: ArrayLike
-) -> tuple[jax.Array, jax.Array]:
+    scores_name: str,
+    scores: ArrayLike,
+    flags_name: str,
+    flags: ArrayLike,
+    where: ArrayLike | None,
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     (array,) = _checks.promote(_checks.float_array(scores_name, scores))
     booleans = _checks.bool_array(flags_name, flags)
     _checks.same_shape(flags_name, booleans, array.shape, scores_name)
     if array.size == 0:
         raise ValueError(f"{scores_name} must have an example, but has shape {array.shape}")
-    return array.ravel(), booleans.ravel()
+    mask = _checks.example_mask(where, array.shape, scores_name)
+    if mask is None:
+        return array.ravel(), booleans.ravel(), None
+    # Scores that do not count may be NaN.
+    return jnp.where(mask, array, 0.0).ravel(), booleans.ravel(), mask.ravel()

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from dropmax_jax.metrics._examples import examples, is_correct
+from dropmax_jax.metrics._examples import examples, is_correct, mean, predictions
 
 
-def error_rate(log_probs: ArrayLike, labels: ArrayLike) -> jax.Array:
+def error_rate(
+    log_probs: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
     """Fraction of the examples whose most probable class is not the label.
 
     Returns:
@@ -20,11 +22,11 @@ def error_rate(log_probs: ArrayLike, labels: ArrayLike) -> jax.Array:
         >>> print(error_rate(log_probs, jnp.array([0, 0])))
         0.5
     """
-    log_probs, is_target = examples(log_probs, labels)
-    return jnp.mean(1.0 - is_correct(log_probs, is_target))
+    log_probs, is_target, where = examples(log_probs, labels, where)
+    return mean(1.0 - is_correct(log_probs, is_target), where)
 
 
-def nll(log_probs: ArrayLike, labels: ArrayLike) -> jax.Array:
+def nll(log_probs: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
     """Mean negative log-likelihood of the labels, in nats.
 
     Returns:
@@ -36,11 +38,11 @@ def nll(log_probs: ArrayLike, labels: ArrayLike) -> jax.Array:
         >>> print(f"{nll(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([0])):.4f}")
         0.6931
     """
-    log_probs, is_target = examples(log_probs, labels)
-    return -jnp.mean(jnp.sum(jnp.where(is_target, log_probs, 0.0), axis=-1))
+    log_probs, is_target, where = predictions(log_probs, labels, where)
+    return -mean(jnp.sum(jnp.where(is_target, log_probs, 0.0), axis=-1), where)
 
 
-def brier(log_probs: ArrayLike, labels: ArrayLike) -> jax.Array:
+def brier(log_probs: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
     """Brier score: squared distance of the probabilities and the one-hot label.
 
     Returns:
@@ -55,6 +57,6 @@ def brier(log_probs: ArrayLike, labels: ArrayLike) -> jax.Array:
     References:
         Brier, Verification of Forecasts Expressed in Terms of Probability, 1950.
     """
-    log_probs, is_target = examples(log_probs, labels)
+    log_probs, is_target, where = predictions(log_probs, labels, where)
     one_hot = is_target.astype(log_probs.dtype)
-    return jnp.mean(jnp.sum(jnp.square(jnp.exp(log_probs) - one_hot), axis=-1))
+    return mean(jnp.sum(jnp.square(jnp.exp(log_probs) - one_hot), axis=-1), where)

@@ -21,9 +21,9 @@ def predictive_entropy(log_probs: ArrayLike) -> jax.Array:
         >>> print(predictive_entropy(jnp.log(jnp.array([[0.5, 0.5], [1.0, 0.0]]))).round(4))
         [0.6931 0.    ]
     """
-    (log_probs,) = _checks.promote(_checks.class_array("log_probs", log_probs))
-    probs = jnp.exp(log_probs)
-    return jnp.abs(jnp.sum(probs * jnp.where(probs > 0.0, log_probs, 0.0), axis=-1))
+    (array,) = _checks.promote(_checks.class_array("log_probs", log_probs))
+    _checks.log_probabilities("log_probs", log_probs)
+    return _entropy(array)
 
 
 def mean_log_probs(sampled_log_probs: ArrayLike) -> jax.Array:
@@ -52,6 +52,7 @@ def mean_log_probs(sampled_log_probs: ArrayLike) -> jax.Array:
             "sampled_log_probs must have shape [S, ..., K] with at least one sample, "
             f"but has shape {array.shape}"
         )
+    _checks.log_probabilities("sampled_log_probs", sampled_log_probs)
     return jax.nn.logsumexp(array, axis=0) - math.log(array.shape[0])
 
 
@@ -76,7 +77,13 @@ def mutual_information(sampled_log_probs: ArrayLike) -> jax.Array:
         <https://arxiv.org/abs/1112.5745>`_, 2011, equation 2.
     """
     mean = mean_log_probs(sampled_log_probs)
-    mean_entropy = jnp.mean(predictive_entropy(sampled_log_probs), axis=0)
-    information = predictive_entropy(mean) - mean_entropy
+    (array,) = _checks.promote(jnp.asarray(sampled_log_probs))
+    mean_entropy = jnp.mean(_entropy(array), axis=0)
+    information = _entropy(mean) - mean_entropy
     # Negative only by rounding.
     return jnp.maximum(information, 0.0)
+
+
+def _entropy(log_probs: jax.Array) -> jax.Array:
+    probs = jnp.exp(log_probs)
+    return jnp.abs(jnp.sum(probs * jnp.where(probs > 0.0, log_probs, 0.0), axis=-1))

@@ -212,17 +212,16 @@ def test_num_samples() -> None:
         check(partial(sample_dropmax_log_probs, KEY, HEADS, value), TypeError, rule)
 
 
-@pytest.mark.parametrize(
-    "metric",
-    [
-        metrics.error_rate,
-        metrics.nll,
-        metrics.brier,
-        metrics.expected_calibration_error,
-        metrics.adaptive_calibration_error,
-        metrics.reliability_bins,
-    ],
-)
+OF_LOG_PROBS: list[Callable[..., Any]] = [
+    metrics.nll,
+    metrics.brier,
+    metrics.expected_calibration_error,
+    metrics.adaptive_calibration_error,
+    metrics.reliability_bins,
+]
+
+
+@pytest.mark.parametrize("metric", [metrics.error_rate, *OF_LOG_PROBS])
 def test_metrics(metric: Callable[..., Any]) -> None:
     check(
         lambda: metric(F, Y[:, None]),
@@ -237,6 +236,82 @@ def test_metrics(metric: Callable[..., Any]) -> None:
     if "num_bins" in metric.__annotations__:
         check(lambda: metric(F, Y, 0), ValueError, "num_bins must be at least 1, but is 0")
         check(lambda: metric(F, Y, 1.5), TypeError, "num_bins must be a Python integer")
+
+
+@pytest.mark.parametrize(
+    ("metric", "arrays", "owner"),
+    [
+        *((metric, (F, Y), "labels") for metric in (metrics.error_rate, *OF_LOG_PROBS)),
+        (metrics.auroc, (F[:, 0], Y == 0), "scores"),
+        (metrics.risk_coverage, (F[:, 0], Y == 0), "uncertainties"),
+        (metrics.area_under_risk_coverage, (F[:, 0], Y == 0), "uncertainties"),
+    ],
+)
+def test_where(metric: Callable[..., Any], arrays: Any, owner: str) -> None:
+    for weights in (F[:, 0], Y):
+        check(
+            partial(metric, *arrays, where=weights),
+            TypeError,
+            f"where must be a boolean array, but has dtype {weights.dtype}",
+        )
+    check(
+        partial(metric, *arrays, where="all"),
+        TypeError,
+        "where must be a boolean array, but is 'all'",
+    )
+    for shape in ((31,), (32, 1), (1, 32), (0,)):
+        check(
+            partial(metric, *arrays, where=np.ones(shape, bool)),
+            ValueError,
+            f"where must have shape (32,), that of {owner}, or one that broadcasts to it, "
+            f"but has shape {shape}",
+        )
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray, partial(jnp.asarray, dtype="bfloat16")])
+@pytest.mark.parametrize("metric", OF_LOG_PROBS)
+def test_logits_in_place_of_log_probs(
+    metric: Callable[..., Any], kind: Callable[[Any], Any]
+) -> None:
+    logits = kind(np.where(np.arange(20).reshape(4, 5) == 7, 3.2, np.nan).astype(np.float32))
+    labels = jnp.zeros(4, jnp.int32)
+    message = (
+        "log_probs must be log-probabilities, at most 0, but holds 3.2: "
+        "pass jax.nn.log_softmax(logits)"
+    )
+    check(lambda: metric(logits, labels), ValueError, message)
+    for counts in (jnp.array([False, True, False, False]), np.arange(4) == 1, True):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            metric(logits, labels, where=counts)
+    metric(logits, labels, where=np.arange(4) != 1)
+    jax.eval_shape(lambda where: metric(logits, labels, where=where), labels == 0)
+    jax.eval_shape(metric, logits, labels)
+    metrics.error_rate(logits, labels)
+
+
+def test_log_probs_above_zero_by_rounding_are_accepted() -> None:
+    for metric in (metrics.nll, metrics.brier, metrics.expected_calibration_error):
+        metric(jnp.array([[5e-4, -jnp.inf]]), jnp.array([0]))
+    metrics.predictive_entropy(jnp.array([5e-4, -jnp.inf]))
+
+
+def test_logits_in_place_of_log_probs_without_labels() -> None:
+    message = " must be log-probabilities, at most 0, but holds 1: pass jax.nn.log_softmax(logits)"
+    check(partial(metrics.predictive_entropy, F + 1.0), ValueError, "log_probs" + message)
+    for metric in (metrics.mean_log_probs, metrics.mutual_information):
+        check(partial(metric, np.ones((2, 3, 4))), ValueError, "sampled_log_probs" + message)
+        jax.eval_shape(metric, np.ones((2, 3, 4)))
+
+
+def test_bins_that_do_not_merge() -> None:
+    bins = metrics.reliability_bins(F, Y)
+    check(
+        lambda: bins.merge(metrics.reliability_bins(F, Y, 10)),
+        ValueError,
+        "other.counts must have shape (15,), that of self.counts, but has shape (10,)",
+    )
+    other: Any = tuple(bins)
+    check(lambda: bins.merge(other), TypeError, "other must be a ReliabilityBins, but is a tuple")
 
 
 def test_mutual_information_needs_samples() -> None:

@@ -174,8 +174,8 @@ ANYTHING = st.one_of(
 
 F, Y = jnp.log(jnp.full((4, 3), 1 / 3)), jnp.ones(4, jnp.int32)
 HEADS = Heads(F, F, F)
-LOG_PROBS = {"log_probs": F, "labels": Y}
-RANKED = {"uncertainties": jnp.arange(4.0), "is_error": Y == 1}
+LOG_PROBS = {"log_probs": F, "labels": Y, "where": Y == 1}
+RANKED = {"uncertainties": jnp.arange(4.0), "is_error": Y == 1, "where": Y == 1}
 # Every public function, with valid arguments.
 GOOD: dict[Callable[..., Any], dict[str, Any]] = {
     bernoulli_kl: {"q_logits": F, "p_logits": F},
@@ -205,7 +205,11 @@ GOOD: dict[Callable[..., Any], dict[str, Any]] = {
     metrics.predictive_entropy: {"log_probs": F},
     metrics.mean_log_probs: {"sampled_log_probs": F},
     metrics.mutual_information: {"sampled_log_probs": F},
-    metrics.auroc: {"scores": jnp.arange(4.0), "is_positive": jnp.arange(4) > 1},
+    metrics.auroc: {
+        "scores": jnp.arange(4.0),
+        "is_positive": jnp.arange(4) > 1,
+        "where": Y == 1,
+    },
     metrics.risk_coverage: RANKED,
     metrics.area_under_risk_coverage: RANKED,
 }

@@ -20,6 +20,7 @@ KEY = jax.random.key(0)
 HEADS = Heads(*(jnp.asarray(head) for head in oracle.random_heads(0, (6, 5))))
 LABELS = jnp.array([0, 1, 2, 3, 4, 0])
 LOG_PROBS = jax.nn.log_softmax(HEADS.logits)
+KEPT = jnp.array([True, False, True, True, False, True])
 SWITCHES: list[Callable[[], AbstractContextManager[None]]] = [
     lambda: jax.numpy_rank_promotion("raise"),
     lambda: jax.numpy_dtype_promotion("strict"),
@@ -93,6 +94,10 @@ def test_loss_in_blocks_and_elbo(switch: Callable[[], AbstractContextManager[Non
         elbo(KEY, HEADS, LABELS)
 
 
+def bins_of(where: jax.Array) -> metrics.ReliabilityBins:
+    return metrics.reliability_bins(LOG_PROBS, LABELS, where=where)
+
+
 @switches
 @pytest.mark.parametrize(
     "call",
@@ -106,6 +111,16 @@ def test_loss_in_blocks_and_elbo(switch: Callable[[], AbstractContextManager[Non
         lambda: metrics.mutual_information(LOG_PROBS[None]),
         lambda: metrics.auroc(LOG_PROBS[:, 0], LABELS == 0),
         lambda: metrics.area_under_risk_coverage(LOG_PROBS[:, 0], LABELS == 0),
+        lambda: metrics.error_rate(LOG_PROBS, LABELS, where=KEPT),
+        lambda: metrics.nll(LOG_PROBS, LABELS, where=KEPT),
+        lambda: metrics.brier(LOG_PROBS, LABELS, where=True),
+        lambda: metrics.expected_calibration_error(LOG_PROBS, LABELS, where=KEPT),
+        lambda: metrics.adaptive_calibration_error(LOG_PROBS, LABELS, where=KEPT),
+        lambda: metrics.auroc(LOG_PROBS[:, 0], LABELS == 0, where=KEPT),
+        lambda: metrics.risk_coverage(LOG_PROBS[:, 0], LABELS == 0, where=KEPT),
+        lambda: metrics.area_under_risk_coverage(LOG_PROBS[:, 0], LABELS == 0, where=KEPT),
+        lambda: bins_of(KEPT).merge(bins_of(~KEPT)).calibration_error,
+        lambda: jax.tree.map(np.asarray, bins_of(KEPT)).merge(bins_of(~KEPT)).accuracy,
     ],
 )
 def test_metrics(
@@ -114,6 +129,40 @@ def test_metrics(
     expected = call()
     with switch():
         np.testing.assert_array_equal(call(), expected)
+
+
+@pytest.mark.parametrize("where_is_split", [True, False])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        metrics.error_rate,
+        metrics.nll,
+        metrics.brier,
+        metrics.reliability_bins,
+        metrics.adaptive_calibration_error,
+        metrics.auroc,
+        metrics.risk_coverage,
+        metrics.area_under_risk_coverage,
+    ],
+)
+def test_metrics_of_some_examples_in_shard_map(
+    metric: Callable[..., Any], where_is_split: bool
+) -> None:
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    takes_scores = "labels" not in metric.__annotations__
+    arrays = (LOG_PROBS[:, 0], LABELS == 0) if takes_scores else (LOG_PROBS, LABELS)
+
+    def rows(first: jax.Array, second: jax.Array, where: jax.Array) -> Any:
+        found = metric(first, second, where=where)
+        return jax.tree.map(lambda value: value[None], found)
+
+    specs = P("data"), P("data"), P("data") if where_is_split else P()
+    sharded = jax.shard_map(rows, mesh=mesh, in_specs=specs, out_specs=P("data"))
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-6),
+        jax.jit(sharded)(*arrays, KEPT),
+        rows(*arrays, KEPT),
+    )
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "uint32"])
