@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 # The sizes of old-style keys: 2 for Threefry, 4 for the two rbg generators.
@@ -64,22 +65,42 @@ def exists(logits: jax.Array) -> jax.Array:
     return logits > NO_CLASS
 
 
-def target_mask(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
+def target_mask(labels: ArrayLike, logits: jax.Array, owner: str) -> jax.Array:
     """Returns the booleans `[..., K]` that say which class is each example's label.
 
     A comparison rather than a one-hot array of floats: XLA fuses it into whatever reads it.
     """
-    array = label_array(labels, shape, owner)
+    array = sharded_as(label_array(labels, logits.shape, owner), logits)
     # In a dtype of its own a uint8 could not count 300 classes.
     dtype = array.dtype if array.dtype.itemsize >= 4 else jnp.int32
-    classes = lax.broadcasted_iota(dtype, shape, len(shape) - 1)
+    classes = lax.broadcasted_iota(
+        dtype, logits.shape, logits.ndim - 1, out_sharding=explicit_sharding(logits)
+    )
     return classes == array[..., None].astype(dtype)
 
 
-def target(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
+def target(labels: ArrayLike, logits: jax.Array, owner: str) -> jax.Array:
     """Returns `target_mask` of integer labels, and probabilities `[..., K]` as they are."""
-    array = soft_labels(labels, shape, owner)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else target_mask(array, shape, owner)
+    array = soft_labels(labels, logits.shape, owner)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return sharded_as(array, logits)
+    return target_mask(array, logits, owner)
+
+
+def explicit_sharding(array: jax.Array) -> NamedSharding | None:
+    """Returns the sharding of an array on a mesh of explicit axes, None on others."""
+    sharding = jax.typeof(array).sharding
+    return sharding if any(sharding.spec) else None
+
+
+def sharded_as(array: jax.Array, other: jax.Array) -> jax.Array:
+    """Returns an array on the devices of the leading axes of another, on a mesh of explicit axes."""
+    sharding = explicit_sharding(other)
+    if sharding is None:
+        return array
+    spec = PartitionSpec(*sharding.spec[: array.ndim])
+    resharded: jax.Array = jax.sharding.reshard(array, NamedSharding(sharding.mesh, spec))
+    return resharded
 
 
 def soft_labels(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
@@ -245,7 +266,9 @@ def log_probabilities(name: str, value: ArrayLike, where: ArrayLike | None = Non
     if array is None or mask is None:
         return
     with np.errstate(invalid="ignore"):
-        is_refused = (array > _LARGEST_LOG_PROB) & mask[..., None]
+        # Half precision rounds the difference of a logit and a logsumexp that much.
+        largest = _LARGEST_LOG_PROB if array.dtype.itemsize > 2 else 0.1
+        is_refused = (array > largest) & mask[..., None]
     if is_refused.any():
         raise ValueError(
             f"{name} must be log-probabilities, at most 0, but holds "

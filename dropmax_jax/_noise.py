@@ -11,11 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import NamedSharding
 
 
-def logistic(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-    """Standard logistic noise, float32 or float64."""
-    return _from_uniform(jax.random.uniform(key, shape, dtype))
+def logistic(
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: jnp.dtype,
+    sharding: NamedSharding | None = None,
+) -> jax.Array:
+    """Standard logistic noise, float32 or float64, drawn where it is used."""
+    return _from_uniform(jax.random.uniform(key, shape, dtype, out_sharding=sharding))
 
 
 def logistic_by_row(

@@ -92,7 +92,8 @@ def sample_log_mask(key: jax.Array, logits: ArrayLike, temperature: ArrayLike = 
     """
     _checks.random_key(key)
     (logits,) = _checks.promote(_checks.class_array("logits", logits))
-    noise = _noise.logistic(key, logits.shape, logits.dtype)
+    sharding = _checks.explicit_sharding(logits)
+    noise = _noise.logistic(key, logits.shape, logits.dtype, sharding)
     return concrete_log_mask(logits, noise, temperature)
 
 

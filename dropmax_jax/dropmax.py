@@ -176,7 +176,7 @@ def dropmax_loss_terms(
     names = ("logits", "prior_logits", "label_logits")
     counts = _where.parse(where, head_arrays(heads, *names)[0].shape)
     arrays = head_arrays(counts.heads(heads), *names)
-    target = _checks.target(counts.labels(labels), arrays[0].shape, "logits")
+    target = _checks.target(counts.labels(labels), arrays[0], "logits")
     log_mask = _checks.class_array("log_mask", log_mask)
     _checks.same_shape("log_mask", log_mask, arrays[0].shape, "logits")
     log_mask = counts.zeros(log_mask)

@@ -18,12 +18,11 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from dropmax_jax import _checks, _noise
+from dropmax_jax._fused import blocks
 from dropmax_jax._fused.rows import Result, loss_and_gradient, sum_on_cpu
 from dropmax_jax._loss_terms import loss_terms
 from dropmax_jax.concrete import log_sigmoid
 
-# Elements of a block: its temporaries stay in a cache, and starting its kernels costs little.
-BLOCK = 2**15
 # Elements that are not worth a loop.
 SMALL = 2**11
 
@@ -69,9 +68,10 @@ def _loss_jvp(
     def terms(labels: Array, temperature: Array, *heads: Array) -> tuple[Array, ...]:
         logits, prior, label = heads
         posterior = lax.stop_gradient(prior) + label
-        noise = _noise.logistic(key, posterior.shape, posterior.dtype)
+        sharding = _checks.explicit_sharding(posterior)
+        noise = _noise.logistic(key, posterior.shape, posterior.dtype, sharding)
         log_mask = log_sigmoid((posterior + noise) / temperature)
-        target = _checks.target(labels, logits.shape, "logits")
+        target = _checks.target(labels, logits, "logits")
         return loss_terms(target, log_mask, logits, prior, label, _checks.log_epsilon(epsilon))
 
     if not isinstance(of_labels, SymbolicZero):
@@ -104,39 +104,25 @@ def _with_gradient(
     epsilon: float, key: Array, labels: Array, temperature: Array, weights: Array, *heads: Array
 ) -> Result:
     shape, dtype = heads[0].shape, heads[0].dtype
-    batch = shape[:-1]
-
-    def without_loop(key: Array, temperature: Array, weights: Array, *rest: Array) -> Result:
-        sources, noise = _noise.logistic_by_row(key, (math.prod(batch), shape[-1]), dtype)
-        drawn = noise(sources).reshape(shape)
-        return loss_and_gradient(epsilon, _sum, temperature, weights, drawn, *rest)
+    rows_of = functools.partial(loss_and_gradient, epsilon)
 
     def at_once(key: Array, temperature: Array, weights: Array, *rest: Array) -> Result:
-        noise = _noise.logistic(key, shape, dtype)
-        return loss_and_gradient(epsilon, _sum, temperature, weights, noise, *rest)
+        noise = _noise.logistic(key, shape, dtype, sharding)
+        return rows_of(_sum, temperature, weights, noise, *rest)
 
-    def in_blocks(key: Array, temperature: Array, weights: Array, *rest: Array) -> Result:
-        flat = [array.reshape(-1, *array.shape[len(batch) :]) for array in rest]
-        sources, noise = _noise.logistic_by_row(key, flat[-1].shape, dtype)
-
-        def one_row(row: tuple[Array, ...]) -> Result:
-            source, *arrays = row
-            return loss_and_gradient(
-                epsilon, sum_on_cpu, temperature, weights, noise(source), *arrays
-            )
-
-        results = lax.map(one_row, (sources, *flat), batch_size=max(1, BLOCK // shape[-1]))
-        return jax.tree.map(lambda array: array.reshape(*batch, *array.shape[1:]), results)
+    def without_loop(key: Array, temperature: Array, weights: Array, *rest: Array) -> Result:
+        sources, noise = _noise.logistic_by_row(key, (math.prod(shape[:-1]), shape[-1]), dtype)
+        return rows_of(_sum, temperature, weights, noise(sources).reshape(shape), *rest)
 
     args = (key, temperature, weights, labels, *heads)
-    # Rows known to lie on several devices can't be taken in turn, nor can a number of rows that is
-    # a symbol, in a program exported for any batch.
-    is_spread = any(any(jax.typeof(array).sharding.spec) for array in (labels, *heads))
+    sharding = _checks.explicit_sharding(heads[0])
     is_symbolic = not all(isinstance(size, int) for size in shape)
-    if is_spread or is_symbolic:
+    # In a program exported for any batch, the number of rows is a symbol, which cannot be divided.
+    if is_symbolic or sharding is not None:
         return at_once(*args)
     if math.prod(shape) <= SMALL:
         return without_loop(*args)
+    in_blocks = functools.partial(blocks.in_blocks, functools.partial(rows_of, sum_on_cpu), shape)
     result: Result = lax.platform_dependent(*args, cpu=in_blocks, default=at_once)
     return result
 

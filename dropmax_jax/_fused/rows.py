@@ -52,7 +52,7 @@ def loss_and_gradient(
     """The loss for heads and noise `[..., K]`, and labels: integers `[...]` or probabilities."""
     # JAX differentiates these lines for second derivatives. So comparisons count 0 as positive, as
     # the derivative of jnp.abs does, and only the b within a is constant.
-    target = _checks.target(labels, logits.shape, "logits")
+    target = _checks.target(labels, logits, "logits")
     is_hard = target.dtype == jnp.bool_
     y, not_y = target.astype(b.dtype), 1.0 - target.astype(b.dtype)
     logits = _checks.bounded_below(logits)

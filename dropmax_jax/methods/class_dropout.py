@@ -44,7 +44,7 @@ def sample_retained_classes(
     """
     _checks.random_key(key)
     (logits,) = _checks.promote(_checks.class_array("logits", logits))
-    is_target = _checks.target_mask(labels, logits.shape, "logits")
+    is_target = _checks.target_mask(labels, logits, "logits")
     probability = _checks.fraction("retain_probability", retain_probability, logits.dtype)
     return jax.random.bernoulli(key, probability, logits.shape) | is_target
 
@@ -70,7 +70,7 @@ def retained_cross_entropy(logits: ArrayLike, labels: ArrayLike, retained: jax.A
     (logits,) = _checks.promote(_checks.class_array("logits", logits))
     retained = _checks.bool_array("retained", retained)
     _checks.same_shape("retained", retained, logits.shape, "logits")
-    is_target = _checks.target_mask(labels, logits.shape, "logits")
+    is_target = _checks.target_mask(labels, logits, "logits")
     log_mask = jnp.where(retained | is_target, 0.0, -jnp.inf)
     loss = cross_entropy(dropmax_logits(logits, log_mask, epsilon=0.0), labels)
     return jnp.where(jnp.any(is_target & retained, axis=-1), loss, jnp.inf)
@@ -94,7 +94,7 @@ def class_dropout_loss(
         (8,)
     """
     (logits,) = head_arrays(heads, "logits")
-    target = _checks.target(labels, logits.shape, "logits")
+    target = _checks.target(labels, logits, "logits")
     if target.dtype == jnp.bool_:
         retained = sample_retained_classes(key, logits, labels, retain_probability)
         return retained_cross_entropy(logits, labels, retained)

@@ -48,7 +48,7 @@ def dropmax_logit_loss_and_terms(
     """
     log_mask = sample_log_mask(key, posterior_logits(heads), temperature)
     terms = dropmax_loss_terms(heads, labels, log_mask)
-    is_target = _checks.target_mask(labels, log_mask.shape, "logits")
+    is_target = _checks.target_mask(labels, log_mask, "logits")
     logits, *_ = head_arrays(heads, *Heads._fields)
     masked = _masked(logits, jnp.where(is_target, 0.0, log_mask))
     terms = terms._replace(cross_entropy=cross_entropy(masked, labels))

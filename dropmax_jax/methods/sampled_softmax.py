@@ -49,7 +49,7 @@ def sample_class_subset(
     """
     _checks.random_key(key)
     (logits,) = _checks.promote(_checks.class_array("logits", logits))
-    is_target = _checks.target_mask(labels, logits.shape, "logits")
+    is_target = _checks.target_mask(labels, logits, "logits")
     share = _checks.fraction("sampled_fraction", sampled_fraction, logits.dtype)
     exists = _checks.exists(logits)
     num_classes = jnp.sum(exists, axis=-1, keepdims=True, dtype=logits.dtype)

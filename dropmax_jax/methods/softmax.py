@@ -29,7 +29,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
         0.6931
     """
     (logits,) = _checks.promote(_checks.class_array("logits", logits))
-    target = _checks.target(labels, logits.shape, "logits").astype(logits.dtype)
+    target = _checks.target(labels, logits, "logits").astype(logits.dtype)
     margins = jax.nn.logsumexp(logits, axis=-1, keepdims=True) - logits
     # No product with a margin that is infinite, unless the class is the label.
     counts = (target > 0.0) | (margins < jnp.inf)

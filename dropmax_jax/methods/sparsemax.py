@@ -77,7 +77,7 @@ def multiclass_sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array
         Martins and Astudillo 2016, equation 13.
     """
     logits = _shifted(logits)
-    target = _checks.target(labels, logits.shape, "logits").astype(logits.dtype)
+    target = _checks.target(labels, logits, "logits").astype(logits.dtype)
     rows = logits.reshape(-1, logits.shape[-1])
     # The loss of the best class, plus its logit, is the part without the label.
     best = jnp.argmax(rows, axis=-1)

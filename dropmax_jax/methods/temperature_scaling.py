@@ -60,7 +60,7 @@ def fit_temperature(
     counts = _where.parse_for(where, heads)
     (logits,) = head_arrays(counts.heads(heads), "logits")
     labels = counts.labels(labels)
-    is_target = _checks.target_mask(labels, logits.shape, "heads.logits")
+    is_target = _checks.target_mask(labels, logits, "heads.logits")
     if logits.size == 0:
         raise ValueError(f"heads.logits must have an example, but has shape {logits.shape}")
     logits = jax.lax.stop_gradient(logits)

@@ -15,7 +15,7 @@ def examples(
     Predictions that do not count are 0.
     """
     (array,) = _checks.promote(_checks.class_array("log_probs", log_probs))
-    is_target = _checks.target_mask(labels, array.shape, "log_probs")
+    is_target = _checks.target_mask(labels, array, "log_probs")
     if array.size == 0:
         raise ValueError(f"log_probs must have at least one example, but has shape {array.shape}")
     mask = _checks.example_mask(where, array.shape[:-1], "labels")

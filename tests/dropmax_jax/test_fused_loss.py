@@ -18,7 +18,7 @@ from dropmax_jax import (
     posterior_logits,
     sample_log_mask,
 )
-from dropmax_jax._fused import BLOCK
+from dropmax_jax._fused.blocks import BLOCK
 from dropmax_jax._noise import logistic, logistic_by_row
 from tests.dropmax_jax import oracle
 
