@@ -94,7 +94,7 @@ def explicit_sharding(array: jax.Array) -> NamedSharding | None:
 
 
 def sharded_as(array: jax.Array, other: jax.Array) -> jax.Array:
-    """Returns an array on the devices of the leading axes of another, on a mesh of explicit axes."""
+    """Returns an array spread as the leading axes of another, on a mesh of explicit axes."""
     sharding = explicit_sharding(other)
     if sharding is None:
         return array

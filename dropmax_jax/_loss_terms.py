@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dropmax_jax import _checks
+from dropmax_jax._classes import Classes
 from dropmax_jax.concrete import (
     bernoulli_kl,
     bernoulli_negative_entropy,
@@ -17,6 +18,7 @@ from dropmax_jax.concrete import (
 
 
 def loss_terms(
+    classes: Classes,
     target: Array,
     log_mask: Array,
     logits: Array,
@@ -27,6 +29,7 @@ def loss_terms(
     """The terms `[...]`, in the order of `LossTerms`, for a mask `[..., K]`.
 
     Args:
+        classes: How to reduce over them.
         target: Booleans `[..., K]`, true for the label, or the labels' probabilities.
         log_mask: log z.
         logits: As `prior` and `label`, a head.
@@ -40,26 +43,24 @@ def loss_terms(
     if target.dtype == jnp.bool_:
         masked = masked_logits(logits, jnp.where(target, 0.0, log_mask), log_epsilon)
         # The target's masked logit, read from the logits: the masked ones need not be kept.
-        target_logit = jnp.sum(jnp.where(target, logits, 0.0), axis=-1)
-        cross_entropy = jax.nn.logsumexp(masked, axis=-1) - target_logit
+        target_logit = classes.sum(jnp.where(target, logits, 0.0))
+        cross_entropy = classes.logsumexp(masked)[..., 0] - target_logit
         cross_entropy -= math.log1p(math.exp(log_epsilon))
         kl = jnp.where(target, -log_sigmoid(prior), kl)
         regression = -log_sigmoid(jnp.where(target, label, -label))
     else:
         # Were k the label, z_k would be 1: the sum over classes would grow by o_k's share 1 - z_k.
-        log_total = jax.nn.logsumexp(
-            masked_logits(logits, log_mask, log_epsilon), axis=-1, keepdims=True
-        )
+        log_total = classes.logsumexp(masked_logits(logits, log_mask, log_epsilon))
         log_totals = jnp.logaddexp(log_total, logits + log_complement(log_mask))
         nll = log_totals - logits - math.log1p(math.exp(log_epsilon))
-        cross_entropy = jnp.sum(target * nll, axis=-1)
+        cross_entropy = classes.sum(target * nll)
         kl = target * -log_sigmoid(prior) + (1.0 - target) * kl
         regression = -(target * log_sigmoid(label) + (1.0 - target) * log_sigmoid(-label))
     return (
         cross_entropy,
-        jnp.sum(kl, axis=-1),
-        jnp.sum(regression, axis=-1),
-        jnp.sum(bernoulli_negative_entropy(prior), axis=-1),
+        classes.sum(kl),
+        classes.sum(regression),
+        classes.sum(bernoulli_negative_entropy(prior)),
     )
 
 

@@ -25,12 +25,24 @@ def logistic(
 
 
 def logistic_by_row(
-    key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype
+    key: jax.Array,
+    shape: tuple[int, ...],
+    dtype: jnp.dtype,
+    place: jax.Array | int = 0,
+    count: int = 1,
 ) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
     """`logistic` in rows, so that it need never be in memory as a whole.
 
     On CPU, jax.random loops over the rounds of Threefry and passes through memory in each. Written
     out, they are one expression, computed where the noise is used, in less than half the time.
+
+    Args:
+        key: A random key.
+        shape: `[rows, columns]`, of the share that is here.
+        dtype: float32 or float64.
+        place: Which share of the columns is here.
+        count: How many shares there are. Together they have the numbers of one; with generators
+            other than Threefry, and in float64, they have others.
 
     Returns:
         A number for each row, `[rows]`, and the function that maps it to a row of noise. For
@@ -41,17 +53,20 @@ def logistic_by_row(
     is_threefry = jax.random.key_impl(key) == "threefry2x32"
     # Only newer versions of jax give this setting a type.
     counts_elements: bool = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined, unused-ignore]
-    fits = dtype == jnp.float32 and rows * columns <= 2**32
+    fits = dtype == jnp.float32 and rows * columns * count <= 2**32
     if not (is_threefry and counts_elements and fits):
-        return logistic(key, shape, dtype), lambda row: row
+        own = key if count == 1 else jax.random.fold_in(key, place)
+        return logistic(own, shape, dtype), lambda row: row
     words = key if key.dtype == jnp.uint32 else jax.random.key_data(key)
 
     def noise(row: jax.Array) -> jax.Array:
         # What jax.random.uniform does: the count of the number is hashed, and 23 bits of the hash
         # are the mantissa of a number in [1, 2).
         places = lax.broadcasted_iota(jnp.uint32, (*row.shape, columns), row.ndim)
-        count = row[..., None] * np.uint32(columns) + places
-        high, low = _threefry(words, jnp.zeros_like(count), count)
+        number = row[..., None] * np.uint32(columns * count) + places
+        if count > 1:
+            number += jnp.uint32(place) * np.uint32(columns)
+        high, low = _threefry(words, jnp.zeros_like(number), number)
         mantissa = ((high ^ low) >> 9) | np.uint32(0x3F800000)
         return _from_uniform(lax.bitcast_convert_type(mantissa, jnp.float32) - 1.0)
 

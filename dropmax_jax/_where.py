@@ -69,7 +69,7 @@ class Where(NamedTuple):
         return head
 
 
-def parse(where: ArrayLike | None, shape: tuple[int, ...]) -> Where:
+def parse(where: ArrayLike | None, shape: tuple[int, ...], axis_name: str | None = None) -> Where:
     """What counts of heads of a shape `[..., K]`.
 
     Raises:
@@ -81,7 +81,10 @@ def parse(where: ArrayLike | None, shape: tuple[int, ...]) -> Where:
     array = _checks.bool_array("where", where)
     if array.ndim == len(shape) and _broadcasts(array.shape, shape):
         classes = jnp.broadcast_to(array, shape)
-        return Where(jnp.any(classes, axis=-1), classes)
+        examples = jnp.any(classes, axis=-1)
+        if axis_name is not None:
+            examples = jax.lax.psum(examples.astype(jnp.int32), axis_name) > 0
+        return Where(examples, classes)
     if array.ndim == len(shape) - 1 and _broadcasts(array.shape, shape[:-1]):
         return Where(jnp.broadcast_to(array, shape[:-1]))
     raise ValueError(

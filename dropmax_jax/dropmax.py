@@ -21,6 +21,9 @@ The functions here share these arguments:
   shape `[..., K]` they say which classes exist: the others have probability 0 and no term. What
   stands elsewhere does not matter, NaN or not, and its gradient is 0. None counts everything.
 - `key`: one random key, of `jax.random.key` or `jax.random.PRNGKey`; take another one each step.
+- `axis_name`: the axis of `jax.shard_map` over which classes are spread. Each device has its classes
+  of heads, of label distributions and of `where`, `[..., K/n]`, and all integer labels. None if each
+  device has all classes.
 - `temperature`: τ of the relaxed mask, a positive scalar. A number is checked, a JAX array isn't.
 - `epsilon`: ε ≥ 0, a Python number: what a dropped class retains of its weight.
 
@@ -40,6 +43,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks, _where
+from dropmax_jax._classes import Classes
 from dropmax_jax._fused import fused_loss
 from dropmax_jax._loss_terms import loss_terms, masked_logits
 from dropmax_jax.heads import Heads, head_arrays
@@ -63,12 +67,7 @@ class LossTerms(NamedTuple):
     @property
     def total(self) -> jax.Array:
         """The loss that training minimises, the sum of the four."""
-        return (
-            self.cross_entropy
-            + self.kl_divergence
-            + self.label_regression
-            + self.prior_negative_entropy
-        )
+        return self.cross_entropy + sum(self[1:])
 
 
 def posterior_logits(heads: Heads) -> jax.Array:
@@ -184,7 +183,7 @@ def dropmax_loss_terms(
     if target.dtype != jnp.bool_:
         target = target.astype(logits.dtype)
     log_epsilon = _checks.log_epsilon(epsilon)
-    terms = loss_terms(target, log_mask, logits, prior, label, log_epsilon)
+    terms = loss_terms(Classes(), target, log_mask, logits, prior, label, log_epsilon)
     return LossTerms(*map(counts.per_example, terms))
 
 
@@ -197,6 +196,7 @@ def dropmax_loss(
     weights: LossTerms | None = None,
     temperature: ArrayLike = 0.1,
     epsilon: float = 1e-20,
+    axis_name: str | None = None,
 ) -> jax.Array:
     r"""The DropMax loss: `dropmax_loss_terms` for a mask drawn from the posterior, added up.
 
@@ -213,6 +213,7 @@ def dropmax_loss(
             annealing the entropy. None for 1, 1, 1, 1.
         temperature: Of the relaxed mask.
         epsilon: Added to the mask.
+        axis_name: The axis over which classes are spread.
 
     Returns:
         The loss, per example `[...]`.
@@ -232,7 +233,7 @@ def dropmax_loss(
     References:
         Lee et al. 2018, section 4 (the objective).
     """
-    return _loss_and_terms(key, heads, labels, where, weights, temperature, epsilon)[0]
+    return _loss_and_terms(key, heads, labels, where, weights, temperature, epsilon, axis_name)[0]
 
 
 def dropmax_loss_and_terms(
@@ -244,6 +245,7 @@ def dropmax_loss_and_terms(
     weights: LossTerms | None = None,
     temperature: ArrayLike = 0.1,
     epsilon: float = 1e-20,
+    axis_name: str | None = None,
 ) -> tuple[jax.Array, LossTerms]:
     """`dropmax_loss` and its four terms in one pass, for `jax.value_and_grad(..., has_aux=True)`.
 
@@ -259,7 +261,7 @@ def dropmax_loss_and_terms(
         >>> bool(jnp.allclose(loss, sum(terms)))
         True
     """
-    return _loss_and_terms(key, heads, labels, where, weights, temperature, epsilon)
+    return _loss_and_terms(key, heads, labels, where, weights, temperature, epsilon, axis_name)
 
 
 def elbo(
@@ -270,6 +272,7 @@ def elbo(
     where: ArrayLike | None = None,
     temperature: ArrayLike = 0.1,
     epsilon: float = 1e-20,
+    axis_name: str | None = None,
 ) -> jax.Array:
     r"""Estimates, from one mask, the variational lower bound of log p(y|x).
 
@@ -287,6 +290,7 @@ def elbo(
         where: Which examples count, or which classes exist.
         temperature: Of the relaxed mask.
         epsilon: Added to the mask.
+        axis_name: The axis over which classes are spread.
 
     Returns:
         The bound, per example `[...]`.
@@ -303,7 +307,7 @@ def elbo(
         Lee et al. 2018, section 4 (the variational bound).
     """
     weights = LossTerms(1.0, 1.0, 0.0, 0.0)  # type: ignore[arg-type]
-    return -_loss_and_terms(key, heads, labels, where, weights, temperature, epsilon)[0]
+    return -_loss_and_terms(key, heads, labels, where, weights, temperature, epsilon, axis_name)[0]
 
 
 def _loss_and_terms(
@@ -314,11 +318,12 @@ def _loss_and_terms(
     weights: LossTerms | None,
     temperature: ArrayLike,
     epsilon: float,
+    axis_name: str | None,
 ) -> tuple[jax.Array, LossTerms]:
     names = ("logits", "prior_logits", "label_logits")
     _checks.log_epsilon(epsilon)
     _checks.random_key(key)
-    counts = _where.parse(where, head_arrays(heads, *names)[0].shape)
+    counts = _where.parse(where, head_arrays(heads, *names)[0].shape, axis_name)
     arrays = head_arrays(counts.heads(heads), *names)
     labels = _checks.soft_labels(counts.labels(labels), arrays[0].shape, "logits")
     dtype = arrays[0].dtype
@@ -331,6 +336,7 @@ def _loss_and_terms(
         _checks.positive("temperature", temperature, dtype),
         _weight_array(weights, dtype),
         epsilon=float(epsilon),
+        classes=Classes(axis_name),
     )
     return counts.per_example(loss), LossTerms(*map(counts.per_example, terms))
 

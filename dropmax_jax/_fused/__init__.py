@@ -18,8 +18,9 @@ from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from dropmax_jax import _checks, _noise
+from dropmax_jax._classes import Classes
 from dropmax_jax._fused import blocks
-from dropmax_jax._fused.rows import Result, loss_and_gradient, sum_on_cpu
+from dropmax_jax._fused.rows import Result, loss_and_gradient
 from dropmax_jax._loss_terms import loss_terms
 from dropmax_jax.concrete import log_sigmoid
 
@@ -30,7 +31,7 @@ SMALL = 2**11
 _LossAndTerms = tuple[Array, tuple[Array, ...]]
 
 
-@functools.partial(jax.jit, static_argnames="epsilon")
+@functools.partial(jax.jit, static_argnames=("epsilon", "classes"))
 def fused_loss(
     key: Array,
     heads: tuple[Array, Array, Array],
@@ -39,40 +40,42 @@ def fused_loss(
     weights: Array,
     *,
     epsilon: float,
+    classes: Classes,
 ) -> _LossAndTerms:
     """The loss and its terms, of heads `[..., K]` and weights `[4]` of one dtype, all checked."""
-    return _loss(epsilon, key, labels, temperature, weights, *heads)
+    return _loss(epsilon, classes, key, labels, temperature, weights, *heads)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _loss(epsilon: float, *args: Array) -> _LossAndTerms:
-    result = _with_gradient(epsilon, *args)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _loss(epsilon: float, classes: Classes, *args: Array) -> _LossAndTerms:
+    result = _with_gradient(epsilon, classes, *args)
     return result.loss, result.terms
 
 
 def _loss_jvp(
-    epsilon: float, primals: tuple[Array, ...], tangents: tuple[Any, ...]
+    epsilon: float, classes: Classes, primals: tuple[Array, ...], tangents: tuple[Any, ...]
 ) -> tuple[_LossAndTerms, _LossAndTerms]:
     key, labels, temperature, weights, *heads = primals
     _, of_labels, of_temperature, of_weights, *of_heads = tangents
-    result = _with_gradient(epsilon, *primals)
+    result = _with_gradient(epsilon, classes, *primals)
     tangent = jnp.zeros_like(result.loss)
     if not isinstance(of_temperature, SymbolicZero):
         tangent += result.of_temperature * of_temperature
     for slope, of_head in zip(result.of_heads, of_heads, strict=True):
         if not isinstance(of_head, SymbolicZero):
-            tangent += jnp.sum(slope * of_head, axis=-1)
+            tangent += classes.sum(slope * of_head)
     if not isinstance(of_weights, SymbolicZero):
         tangent += sum(term * of_weights[i] for i, term in enumerate(result.terms))
 
     def terms(labels: Array, temperature: Array, *heads: Array) -> tuple[Array, ...]:
         logits, prior, label = heads
         posterior = lax.stop_gradient(prior) + label
-        sharding = _checks.explicit_sharding(posterior)
-        noise = _noise.logistic(key, posterior.shape, posterior.dtype, sharding)
+        noise = _noise_of(classes, key, posterior)
         log_mask = log_sigmoid((posterior + noise) / temperature)
-        target = _checks.target(labels, logits, "logits")
-        return loss_terms(target, log_mask, logits, prior, label, _checks.log_epsilon(epsilon))
+        target = classes.target(labels, logits)
+        return loss_terms(
+            classes, target, log_mask, logits, prior, label, _checks.log_epsilon(epsilon)
+        )
 
     if not isinstance(of_labels, SymbolicZero):
         _, changes = jax.jvp(
@@ -101,31 +104,40 @@ _loss.defjvp(_loss_jvp, symbolic_zeros=True)
 
 
 def _with_gradient(
-    epsilon: float, key: Array, labels: Array, temperature: Array, weights: Array, *heads: Array
+    epsilon: float,
+    classes: Classes,
+    key: Array,
+    labels: Array,
+    temperature: Array,
+    weights: Array,
+    *heads: Array,
 ) -> Result:
-    shape, dtype = heads[0].shape, heads[0].dtype
+    shape = heads[0].shape
     rows_of = functools.partial(loss_and_gradient, epsilon)
 
     def at_once(key: Array, temperature: Array, weights: Array, *rest: Array) -> Result:
-        noise = _noise.logistic(key, shape, dtype, sharding)
-        return rows_of(_sum, temperature, weights, noise, *rest)
-
-    def without_loop(key: Array, temperature: Array, weights: Array, *rest: Array) -> Result:
-        sources, noise = _noise.logistic_by_row(key, (math.prod(shape[:-1]), shape[-1]), dtype)
-        return rows_of(_sum, temperature, weights, noise(sources).reshape(shape), *rest)
+        noise = _noise_of(classes, key, rest[-1])
+        return rows_of(classes, temperature, weights, noise, *rest)
 
     args = (key, temperature, weights, labels, *heads)
-    sharding = _checks.explicit_sharding(heads[0])
-    is_symbolic = not all(isinstance(size, int) for size in shape)
     # In a program exported for any batch, the number of rows is a symbol, which cannot be divided.
-    if is_symbolic or sharding is not None:
+    is_symbolic = not all(isinstance(size, int) for size in shape)
+    is_spread = classes.axis_name is not None or _checks.explicit_sharding(heads[0]) is not None
+    if is_symbolic or is_spread or math.prod(shape) <= SMALL:
         return at_once(*args)
-    if math.prod(shape) <= SMALL:
-        return without_loop(*args)
-    in_blocks = functools.partial(blocks.in_blocks, functools.partial(rows_of, sum_on_cpu), shape)
+    on_cpu = functools.partial(rows_of, classes._replace(by_product=True))
+    in_blocks = functools.partial(blocks.in_blocks, on_cpu, shape)
     result: Result = lax.platform_dependent(*args, cpu=in_blocks, default=at_once)
     return result
 
 
-def _sum(values: Array) -> Array:
-    return jnp.sum(values, axis=-1)
+def _noise_of(classes: Classes, key: Array, head: Array) -> Array:
+    """Noise of the shape of a head, drawn where the head is."""
+    is_small = all(isinstance(size, int) for size in head.shape) and head.size <= SMALL
+    sharding = _checks.explicit_sharding(head)
+    if sharding is not None or not (is_small or classes.axis_name):
+        return _noise.logistic(key, head.shape, head.dtype, sharding)
+    rows = (math.prod(head.shape[:-1]), head.shape[-1])
+    share = (classes.share(), classes.num_shares())
+    sources, noise = _noise.logistic_by_row(key, rows, head.dtype, *share)
+    return noise(sources).reshape(head.shape)

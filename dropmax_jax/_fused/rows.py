@@ -4,13 +4,13 @@ The code calls the logits of q, ρ and r a, b and c, and labels y.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 from dropmax_jax import _checks
+from dropmax_jax._classes import Classes
 from dropmax_jax.concrete import sigmoids
 
 # A logit whose sigmoid is 1 to the last digit, and whose products are finite.
@@ -40,7 +40,7 @@ class Result(NamedTuple):
 
 def loss_and_gradient(
     epsilon: float,
-    sum_classes: Callable[[Array], Array],
+    classes: Classes,
     temperature: Array,
     weights: Array,
     noise: Array,
@@ -52,7 +52,7 @@ def loss_and_gradient(
     """The loss for heads and noise `[..., K]`, and labels: integers `[...]` or probabilities."""
     # JAX differentiates these lines for second derivatives. So comparisons count 0 as positive, as
     # the derivative of jnp.abs does, and only the b within a is constant.
-    target = _checks.target(labels, logits, "logits")
+    target = classes.target(labels, logits)
     is_hard = target.dtype == jnp.bool_
     y, not_y = target.astype(b.dtype), 1.0 - target.astype(b.dtype)
     logits = _checks.bounded_below(logits)
@@ -79,12 +79,12 @@ def loss_and_gradient(
         rest = jnp.where(gap >= 0.0, ratio, 1.0)
         scale = jnp.maximum(scale, _checks.log_epsilon(epsilon))
     scaled = logits + scale
-    largest = lax.stop_gradient(jnp.max(scaled, axis=-1, keepdims=True))
+    largest = classes.max(scaled)
     weight = jnp.exp(scaled - largest)
-    total = sum_classes(weight * (mask + rest))[..., None]
+    total = classes.sum(weight * (mask + rest))[..., None]
     log_total = largest + jnp.log(total)
     if is_hard:
-        cross_entropy = log_total[..., 0] - sum_classes(jnp.where(target, logits, 0.0))
+        cross_entropy = log_total[..., 0] - classes.sum(jnp.where(target, logits, 0.0))
         cross_entropy -= math.log1p(epsilon)
         of_logits = weight * (mask + rest) / total - y
         of_x = weight * mask * not_z / total
@@ -92,9 +92,9 @@ def loss_and_gradient(
         # Were k the label, z_k would be 1: the sum over classes would grow by o_k's share 1 - z_k.
         above = logits - _softplus(x) - log_total
         grows, stays = sigmoids(above)
-        cross_entropy = sum_classes(y * (log_total - logits + _softplus(above)))
-        cross_entropy -= math.log1p(epsilon) * sum_classes(y)
-        mean_stays = sum_classes(y * stays)[..., None]
+        cross_entropy = classes.sum(y * (log_total - logits + _softplus(above)))
+        cross_entropy -= math.log1p(epsilon) * classes.sum(y)
+        mean_stays = classes.sum(y * stays)[..., None]
         of_logits = weight * (mask + rest) / total * mean_stays - y * stays
         of_x = not_z * (weight * mask / total) * mean_stays - z * y * grows
 
@@ -111,15 +111,15 @@ def loss_and_gradient(
         wrong = y * c_below + not_y * c_above
     terms = (
         cross_entropy,
-        sum_classes(kl),
-        sum_classes(log_c + wrong),
-        sum_classes(-log_b - jnp.where(b >= 0.0, b * not_rho, -b * rho)),
+        classes.sum(kl),
+        classes.sum(log_c + wrong),
+        classes.sum(-log_b - jnp.where(b >= 0.0, b * not_rho, -b * rho)),
     )
     loss = jnp.asarray(sum(weights[i] * term for i, term in enumerate(terms)))
     return Result(
         loss,
         terms,
-        -weights[0] * sum_classes(of_x * x) / temperature,
+        -weights[0] * classes.sum(of_x * x) / temperature,
         (
             weights[0] * of_logits,
             weights[1] * (not_y * (rho - q) - y * not_rho) + weights[3] * (b * rho * not_rho),
@@ -128,12 +128,6 @@ def loss_and_gradient(
             + weights[2] * (not_y * r - y * not_r),
         ),
     )
-
-
-def sum_on_cpu(values: Array) -> Array:
-    """The sum over classes; XLA:CPU adds one number after the other, but has fast products."""
-    ones = jnp.ones(values.shape[-1], values.dtype)
-    return jnp.dot(values, ones, precision=lax.Precision.HIGHEST)
 
 
 def _parts(values: Array) -> tuple[Array, Array]:

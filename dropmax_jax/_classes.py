@@ -1,0 +1,58 @@
+"""What runs over the classes of an example, which may be spread over an axis of `shard_map`."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from dropmax_jax import _checks
+
+
+class Classes(NamedTuple):
+    """Reductions over the last axis.
+
+    Attributes:
+        axis_name: The axis of `shard_map` over which classes are spread, None if they are not.
+        by_product: Whether to add by a product, which is quicker on CPU: XLA adds one number after
+            the other there.
+    """
+
+    axis_name: str | None = None
+    by_product: bool = False
+
+    def sum(self, values: Array) -> Array:
+        """The sum `[...]` of values `[..., K]`."""
+        if self.by_product:
+            ones = jnp.ones(values.shape[-1], values.dtype)
+            return jnp.dot(values, ones, precision=lax.Precision.HIGHEST)
+        total = jnp.sum(values, axis=-1)
+        return total if self.axis_name is None else lax.psum(total, self.axis_name)
+
+    def max(self, values: Array) -> Array:
+        """The largest `[..., 1]` of values `[..., K]`, a constant to JAX."""
+        # Of a constant, since pmax has no derivative.
+        largest = jnp.max(lax.stop_gradient(values), axis=-1, keepdims=True)
+        return largest if self.axis_name is None else lax.pmax(largest, self.axis_name)
+
+    def logsumexp(self, values: Array) -> Array:
+        """The log `[..., 1]` of the sum of the exponentials of values `[..., K]`."""
+        if self.axis_name is None:
+            return jax.nn.logsumexp(values, axis=-1, keepdims=True)
+        largest = self.max(values)
+        return jnp.log(self.sum(jnp.exp(values - largest))[..., None]) + largest
+
+    def target(self, labels: Array, logits: Array) -> Array:
+        """Booleans `[..., K]` of integer labels, and probabilities as they are."""
+        if self.axis_name is not None and jnp.issubdtype(labels.dtype, jnp.integer):
+            # Counted from the first class that is here.
+            labels = labels.astype(jnp.int32) - self.share() * logits.shape[-1]
+        return _checks.target(labels, logits, "logits")
+
+    def share(self) -> Array | int:
+        """Which share of the classes is here."""
+        return 0 if self.axis_name is None else lax.axis_index(self.axis_name)
+
+    def num_shares(self) -> int:
+        """How many shares there are."""
+        return 1 if self.axis_name is None else int(lax.axis_size(self.axis_name))
