@@ -16,7 +16,7 @@ from dropmax_jax.dropmax import (
     elbo,
     posterior_logits,
 )
-from dropmax_jax.heads import Heads
+from dropmax_jax.heads import Heads, weight_decay_mask, zero_mask_heads
 from dropmax_jax.methods import METHODS, Method
 from dropmax_jax.prediction import dropmax_log_probs, sample_dropmax_log_probs
 
@@ -38,4 +38,6 @@ __all__ = [
     "posterior_logits",
     "sample_dropmax_log_probs",
     "sample_log_mask",
+    "weight_decay_mask",
+    "zero_mask_heads",
 ]

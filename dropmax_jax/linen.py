@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
-from dropmax_jax.heads import Heads
+from dropmax_jax.heads import Heads, check_names
 
 
 class DropMaxHeads(nn.Module):
@@ -16,7 +17,11 @@ class DropMaxHeads(nn.Module):
     Attributes:
         num_classes: K.
         heads: Names of the heads to give, by default all three; the others are None.
-        dtype: Type of the computation; the parameters and the heads are float32.
+        dtype: Type of the computation; the heads are float32. None infers it, as `nn.Dense` does.
+        use_bias: Whether the layers have biases.
+        param_dtype: Type of the parameters.
+        kernel_init: Initialiser of the kernels, by default the authors'.
+        bias_init: Initialiser of the biases.
 
     Example:
         >>> import jax
@@ -30,20 +35,30 @@ class DropMaxHeads(nn.Module):
 
     num_classes: int
     heads: Sequence[str] = Heads._fields
-    dtype: DTypeLike = jnp.float32
+    dtype: DTypeLike | None = jnp.float32
+    use_bias: bool = True
+    param_dtype: DTypeLike = jnp.float32
+    kernel_init: Initializer = nn.initializers.glorot_uniform()
+    bias_init: Initializer = nn.initializers.zeros_init()
 
     @nn.compact
     def __call__(self, features: Array) -> Heads:
         """Maps features `[..., D]` to heads `[..., K]`.
 
         Raises:
-            ValueError: `heads` names no field of `Heads`.
+            ValueError: `heads` lacks the class logits, or names no field of `Heads`.
         """
-        if unknown := set(self.heads) - set(Heads._fields):
-            raise ValueError(f"heads must be among {Heads._fields}, not {sorted(unknown)}")
-        init = nn.initializers.glorot_uniform()
+        check_names(self.heads)
         layers = {
-            name: nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=init, name=name)
+            name: nn.Dense(
+                self.num_classes,
+                use_bias=self.use_bias,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                kernel_init=self.kernel_init,
+                bias_init=self.bias_init,
+                name=name,
+            )
             for name in self.heads
         }
         return Heads(

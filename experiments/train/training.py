@@ -23,7 +23,7 @@ import optax
 from flax.core import FrozenDict
 from jax import Array, lax
 
-from dropmax_jax import METHODS, Method
+from dropmax_jax import METHODS, Method, weight_decay_mask
 from experiments.data.split import NUM_CLASSES, Split
 from experiments.networks import NETWORKS
 from experiments.runtime import devices
@@ -110,18 +110,8 @@ def make_optimizer(learning_rate: float, num_steps: int) -> optax.GradientTransf
         scales[boundary] = 0.1 * scales.get(boundary, 1.0)
     schedule = optax.piecewise_constant_schedule(learning_rate, scales)
     return optax.chain(
-        optax.add_decayed_weights(WEIGHT_DECAY, mask=is_decayed), optax.adam(schedule)
+        optax.add_decayed_weights(WEIGHT_DECAY, mask=weight_decay_mask), optax.adam(schedule)
     )
-
-
-def is_decayed(params: Any) -> Any:
-    """True for each parameter that weight decay applies to: all but the mask heads'."""
-    mask_heads = {"prior_logits", "label_logits"}
-
-    def decays(path: tuple[Any, ...], _: Array) -> bool:
-        return not mask_heads & {entry.key for entry in path}
-
-    return jax.tree_util.tree_map_with_path(decays, params)
 
 
 def to_pixels(images: Array) -> Array:

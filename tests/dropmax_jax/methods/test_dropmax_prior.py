@@ -73,7 +73,7 @@ def test_the_target_may_be_dropped_which_raises_its_probability() -> None:
             keys
         )
 
-    assert jnp.mean(loss(heads.prior_logits) > 10.0) > 0.2  # type: ignore[arg-type]
+    assert jnp.mean(loss(heads.prior_logits) > 10.0) > 0.2
     gradient = jax.grad(lambda prior: loss(prior).mean())(jnp.zeros(3))
     assert gradient[0] < 0.0 < gradient[1]
 

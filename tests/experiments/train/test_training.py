@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropmax_jax import METHODS, Heads
+from dropmax_jax import METHODS, Heads, weight_decay_mask
 from dropmax_jax.method import SingleTerm
 from experiments import data
 from experiments.data import Dataset
@@ -252,7 +252,7 @@ class TestOptimizer:
         setup = training.make_setup(Config("dropmax", network=network), 200)
         params = jax.eval_shape(lambda: training.initial_state(setup, jnp.int32(0)).params)
         decayed = {
-            name for name, is_decayed in by_name(training.is_decayed(params)).items() if is_decayed
+            name for name, is_decayed in by_name(weight_decay_mask(params)).items() if is_decayed
         }
         others = {name for name in by_name(params) if name not in decayed}
         assert len(decayed) == 8

@@ -1,0 +1,77 @@
+"""The programs of docs/recipes run, and their diffs lead from a softmax classifier to them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "docs" / "recipes"
+PAGES = sorted(page.name for page in FOLDER.glob("*.md") if page.name != "README.md")
+FRAMEWORKS = ["equinox.md", "haiku.md", "linen.md", "nnx.md"]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (FOLDER / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def run(program: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "recipe"}
+    exec(program, names)
+    return names
+
+
+def check_probabilities(log_probs: Any) -> None:
+    assert log_probs.shape == (200, 4)
+    np.testing.assert_allclose(jnp.exp(log_probs).sum(axis=-1), 1.0, rtol=1e-5)
+
+
+def check_learns(names: dict[str, Any]) -> None:
+    losses = np.asarray(names["losses"])
+    assert np.all(np.isfinite(losses))
+    assert losses[-5:].mean() < losses[:5].mean() - 0.3
+    check_probabilities(names["log_probs"])
+    assert jnp.mean(jnp.argmax(names["log_probs"], axis=-1) == names["labels"]) > 0.8
+
+
+def undone(program: str, diff: str) -> str:
+    """The program before the diff."""
+    for hunk in re.split(r"^@@.*\n", diff, flags=re.MULTILINE):
+        lines = hunk.splitlines(keepends=True)
+        before, after = (
+            "".join(line[1:] for line in lines if line[0] != other) for other in ("+", "-")
+        )
+        assert program.count(after) == 1, after
+        program = program.replace(after, before)
+    return program
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in FRAMEWORKS])
+def test_the_programs_of_the_other_pages_run(page: str) -> None:
+    programs = blocks(page, "python")
+    assert programs
+    for program in programs:
+        check_probabilities(run(program)["log_probs"])
+
+
+@pytest.mark.parametrize("page", FRAMEWORKS)
+def test_the_classifier_learns_with_dropmax_and_before_the_diff_with_a_softmax(page: str) -> None:
+    (program,), (diff,) = blocks(page, "python"), blocks(page, "diff")
+    softmax = undone(program, diff)
+    assert "dropmax" not in softmax.lower()
+    check_learns(run(softmax))
+    check_learns(run(program))
+
+
+@pytest.mark.parametrize("page", FRAMEWORKS)
+def test_a_diff_writes_ten_lines_at_most(page: str) -> None:
+    (diff,) = blocks(page, "diff")
+    assert len(re.findall(r"^\+", diff, re.MULTILINE)) <= 10
+
+
+def test_the_list_has_every_page() -> None:
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\]\(([^)]+)\)", text)) == PAGES
