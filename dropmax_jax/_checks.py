@@ -93,6 +93,16 @@ def explicit_sharding(array: jax.Array) -> NamedSharding | None:
     return sharding if any(sharding.spec) else None
 
 
+def whole_classes(logits: jax.Array, reason: str) -> None:
+    """Raises ValueError if an explicit mesh spreads the classes of an example over devices."""
+    sharding = explicit_sharding(logits)
+    if sharding is not None and sharding.spec[-1] is not None:
+        raise ValueError(
+            f"{reason}, so all classes of an example must be on one device, but logits have the "
+            f"sharding {sharding.spec}: reshard them with None for the last axis"
+        )
+
+
 def sharded_as(array: jax.Array, other: jax.Array) -> jax.Array:
     """Returns an array spread as the leading axes of another, on a mesh of explicit axes."""
     sharding = explicit_sharding(other)

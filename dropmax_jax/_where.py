@@ -23,10 +23,12 @@ class Where(NamedTuple):
     Attributes:
         examples: Booleans `[...]`.
         classes: Booleans `[..., K]`.
+        shape: That of the heads.
     """
 
     examples: jax.Array | None = None
     classes: jax.Array | None = None
+    shape: tuple[int, ...] = ()
 
     def heads(self, heads: Heads) -> Heads:
         """The heads of what counts, and numbers that cost nothing for the rest."""
@@ -39,7 +41,7 @@ class Where(NamedTuple):
         """The labels of what counts, and 0 for the rest."""
         if self.examples is None:
             return labels
-        array = jnp.asarray(labels)
+        array = _checks.soft_labels(labels, self.shape, "logits")
         if array.ndim == self.examples.ndim:
             return jnp.where(self.examples, array, jnp.zeros((), array.dtype))
         array = array if self.classes is None else jnp.where(self.classes, array, 0.0)
@@ -84,9 +86,9 @@ def parse(where: ArrayLike | None, shape: tuple[int, ...], axis_name: str | None
         examples = jnp.any(classes, axis=-1)
         if axis_name is not None:
             examples = jax.lax.psum(examples.astype(jnp.int32), axis_name) > 0
-        return Where(examples, classes)
+        return Where(examples, classes, shape)
     if array.ndim == len(shape) - 1 and _broadcasts(array.shape, shape[:-1]):
-        return Where(jnp.broadcast_to(array, shape[:-1]))
+        return Where(jnp.broadcast_to(array, shape[:-1]), None, shape)
     raise ValueError(
         f"where must have shape {shape[:-1]}, for examples, or {shape}, for classes, "
         f"but has shape {array.shape}"

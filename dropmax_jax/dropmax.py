@@ -21,9 +21,8 @@ The functions here share these arguments:
   shape `[..., K]` they say which classes exist: the others have probability 0 and no term. What
   stands elsewhere does not matter, NaN or not, and its gradient is 0. None counts everything.
 - `key`: one random key, of `jax.random.key` or `jax.random.PRNGKey`; take another one each step.
-- `axis_name`: the axis of `jax.shard_map` over which classes are spread. Each device has its classes
-  of heads, of label distributions and of `where`, `[..., K/n]`, and all integer labels. None if each
-  device has all classes.
+- `axis_name`: the axis of `jax.shard_map` over which classes are spread, if they are. Each device
+  has its classes of heads, label distributions and `where`, `[..., K/n]`, and all integer labels.
 - `temperature`: τ of the relaxed mask, a positive scalar. A number is checked, a JAX array isn't.
 - `epsilon`: ε ≥ 0, a Python number: what a dropped class retains of its weight.
 
@@ -102,15 +101,12 @@ def posterior_logits(heads: Heads) -> jax.Array:
 def dropmax_logits(logits: ArrayLike, log_mask: ArrayLike, epsilon: float = 1e-20) -> jax.Array:
     r"""Logits whose softmax is the masked softmax: :math:`o + \log(z + \epsilon)`.
 
-    Any loss or metric of logits can be composed with these.
+    Any loss or metric of logits can be composed with these, `[..., K]`.
 
     Args:
         logits: o, the class logits, floating point `[..., K]`.
         log_mask: log z, of the shape of `logits`; minus infinity for a class that is dropped.
         epsilon: With 0, a dropped class has no probability at all.
-
-    Returns:
-        Logits `[..., K]`.
 
     Example:
         >>> import jax

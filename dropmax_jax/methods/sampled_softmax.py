@@ -55,6 +55,11 @@ def sample_class_subset(
     num_classes = jnp.sum(exists, axis=-1, keepdims=True, dtype=logits.dtype)
     num_sampled = jnp.maximum(jnp.round(share * num_classes), 2.0)
 
+    if _checks.explicit_sharding(logits) is not None:
+        raise ValueError(
+            "sampled_softmax permutes classes, which JAX does not do on a mesh of explicit axes: "
+            "use one of automatic axes"
+        )
     places = jnp.broadcast_to(jnp.arange(logits.shape[-1], dtype=jnp.int32), logits.shape)
     places = jax.random.permutation(key, places, axis=-1, independent=True)
     # Classes that do not exist come last.

@@ -36,9 +36,9 @@ def predictions(
 
 
 def is_correct(log_probs: jax.Array, is_target: jax.Array) -> jax.Array:
-    prediction = jnp.argmax(log_probs, axis=-1)[..., None]
-    picked = jnp.take_along_axis(is_target, prediction, axis=-1)
-    return picked[..., 0].astype(log_probs.dtype)
+    # A comparison and not a gather, since classes can be spread over devices.
+    is_predicted = _checks.target_mask(jnp.argmax(log_probs, axis=-1), log_probs, "log_probs")
+    return jnp.any(is_target & is_predicted, axis=-1).astype(log_probs.dtype)
 
 
 def mean(values: jax.Array, where: jax.Array | None) -> jax.Array:

@@ -57,7 +57,7 @@ def test_noise_is_logistic() -> None:
 def test_noise_is_finite_at_either_end(lowest: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     end = 0.0 if lowest else 1.0 - np.finfo(np.float32).eps
     monkeypatch.setattr(
-        jax.random, "uniform", lambda key, shape, dtype: jnp.full(shape, end, dtype)
+        jax.random, "uniform", lambda key, shape, dtype, **_: jnp.full(shape, end, dtype)
     )
     log_mask = sample_log_mask(KEY, jnp.zeros(3), temperature=1.0)
     expected = -np.log1p(np.exp(24 * np.log(2.0) * (1 if lowest else -1)))

@@ -153,7 +153,7 @@ def test_wrong_labels_are_refused(name: str) -> None:
     heads = heads_for(method, HEADS)
     with pytest.raises(ValueError, match=r"labels must have shape \(6,\)"):
         method.loss(KEY, heads, LABELS[:5])
-    with pytest.raises(TypeError, match="labels must be an integer array"):
+    with pytest.raises((TypeError, ValueError), match="labels must be (an )?integer"):
         method.loss(KEY, heads, LABELS.astype(float))
     if method.fit is not None:
         with pytest.raises(ValueError, match=r"labels must have shape \(6,\)"):

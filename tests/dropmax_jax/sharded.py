@@ -1,0 +1,153 @@
+"""What functions give on eight devices: `python -m tests.dropmax_jax.sharded`.
+
+Each value is compared with that of one device. The program prints JSON: for each function, mesh and
+way to spread the heads, `right`, or the error, and the collectives that move whole heads.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+if __name__ == "__main__":
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from dropmax_jax import METHODS, Heads, Method, dropmax_loss, dropmax_loss_and_terms, elbo, metrics
+
+# More than a block, so that the loss goes in blocks on CPU.
+SHAPE = (64, 1024)
+KEY = jax.random.key(5)
+HEADS = Heads(*(jax.random.normal(jax.random.key(i), SHAPE) for i in range(3)))
+LABELS = jnp.arange(SHAPE[0]) * 15
+SPREADS = {
+    "batch": (PartitionSpec("b"), PartitionSpec("b")),
+    "classes": (PartitionSpec(None, "c"), PartitionSpec()),
+    "both": (PartitionSpec("b", "c"), PartitionSpec("b")),
+    "both, all labels": (PartitionSpec("b", "c"), PartitionSpec()),
+}
+MESHES = ("Auto", "Explicit")
+
+
+def functions() -> dict[str, Callable[..., Any]]:
+    """Functions of heads and labels, with the gradients of losses."""
+
+    def with_gradient(loss: Callable[..., jax.Array]) -> Callable[..., Any]:
+        return lambda heads, labels: jax.value_and_grad(
+            lambda heads: loss(KEY, heads, labels).mean()
+        )(heads)
+
+    def soft(key: jax.Array, heads: Heads, labels: jax.Array) -> jax.Array:
+        del labels
+        return dropmax_loss(key, heads, jax.nn.softmax(heads.logits / 2))
+
+    def of_metric(metric: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda heads, labels: metric(jax.nn.log_softmax(heads.logits), labels)
+
+    found: dict[str, Callable[..., Any]] = {
+        "dropmax_loss": with_gradient(dropmax_loss),
+        "dropmax_loss, probabilities": with_gradient(soft),
+        "elbo": with_gradient(elbo),
+    }
+    for name, method in METHODS.items():
+
+        def of(heads: Heads, method: Method = method) -> Heads:
+            return Heads(**{name: getattr(heads, name) for name in method.heads})
+
+        found[f"{name}.loss"] = with_gradient(
+            lambda key, heads, labels, method=method, of=of: method.loss(key, of(heads), labels)
+        )
+        found[f"{name}.log_probs"] = lambda heads, labels, method=method, of=of: method.log_probs(
+            of(heads)
+        )
+    for name in ("error_rate", "nll", "brier", "expected_calibration_error"):
+        found[name] = of_metric(getattr(metrics, name))
+    found["predictive_entropy"] = lambda heads, labels: metrics.predictive_entropy(
+        jax.nn.log_softmax(heads.logits)
+    )
+    return found
+
+
+def collectives(program: str) -> Iterator[str]:
+    """Collectives that move something as large as a head's share."""
+    pattern = r"= (\S+?)\[([\d,]*)\]\S* (all-gather|all-to-all|collective-permute)\("
+    for kind, sizes, name in re.findall(pattern, program):
+        if np.prod([int(size) for size in sizes.split(",") if size]) > SHAPE[0] * 16:
+            yield f"{name} of {kind}[{sizes}]"
+
+
+def compare(function: Callable[..., Any], mesh_type: str, spread: str) -> dict[str, Any]:
+    """The outcome of a function on a mesh."""
+    mesh = jax.make_mesh((2, 4), ("b", "c"), axis_types=(getattr(AxisType, mesh_type),) * 2)
+    of_heads, of_labels = (NamedSharding(mesh, spec) for spec in SPREADS[spread])
+    heads, labels = jax.device_put(HEADS, of_heads), jax.device_put(LABELS, of_labels)
+    wanted = jax.jit(function)(HEADS, LABELS)
+    try:
+        with jax.set_mesh(mesh):
+            program = jax.jit(function).lower(heads, labels).compile()
+            found = program(heads, labels)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+    difference = max(
+        float(np.max(np.abs(np.asarray(a) - b) / (1 + np.abs(b))))
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
+    )
+    return {"difference": difference, "moves": sorted(set(collectives(str(program.as_text()))))}
+
+
+def over_classes() -> dict[str, float]:
+    """Differences of the loss under `shard_map` over classes, and of its gradients."""
+    mesh = jax.make_mesh((2, 4), ("b", "c"), axis_types=(AxisType.Auto,) * 2)
+    whole = PartitionSpec(None, "c")
+
+    def losses(key: Any, axis_name: str | None = None) -> Callable[..., Any]:
+        return lambda heads, labels: dropmax_loss_and_terms(key, heads, labels, axis_name=axis_name)
+
+    found: dict[str, float] = {}
+    soft = jax.nn.softmax(HEADS.logits)
+    for name, of_labels, spec in (("integers", LABELS, PartitionSpec()), ("soft", soft, whole)):
+        spread = jax.shard_map(
+            losses(KEY, "c"), mesh=mesh, in_specs=(whole, spec), out_specs=PartitionSpec()
+        )
+
+        def total(heads: Heads, run: Any, of_labels: Any = of_labels) -> Any:
+            return run(heads, of_labels)[0].sum()
+
+        alone = losses(KEY)
+        pairs = (
+            (jax.jit(spread)(HEADS, of_labels), jax.jit(alone)(HEADS, of_labels)),
+            tuple(
+                jax.jit(jax.grad(total), static_argnums=1)(HEADS, run) for run in (spread, alone)
+            ),
+        )
+        for what, (one, other) in zip(("values", "gradients"), pairs, strict=True):
+            found[f"{name}, {what}"] = max(
+                float(np.max(np.abs(np.asarray(a) - b) / (1 + np.abs(b))))
+                for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+            )
+    return found
+
+
+def main() -> None:
+    """Prints all functions, or those named."""
+    found = {
+        name: {
+            f"{mesh}, {spread}": compare(function, mesh, spread)
+            for mesh in MESHES
+            for spread in SPREADS
+        }
+        for name, function in functions().items()
+        if not sys.argv[1:] or name in sys.argv[1:]
+    }
+    print(json.dumps({"jit": found, "shard_map": over_classes()}))
+
+
+if __name__ == "__main__":
+    main()
