@@ -1,5 +1,7 @@
 """DropMax, the adaptive variational softmax, for JAX."""
 
+from jax import export
+
 from dropmax_jax import metrics
 from dropmax_jax.concrete import (
     bernoulli_kl,
@@ -18,13 +20,19 @@ from dropmax_jax.dropmax import (
 )
 from dropmax_jax.heads import Heads, weight_decay_mask, zero_mask_heads
 from dropmax_jax.methods import METHODS, Method
-from dropmax_jax.prediction import dropmax_log_probs, sample_dropmax_log_probs
+from dropmax_jax.prediction import (
+    Uncertainty,
+    dropmax_log_probs,
+    dropmax_uncertainty,
+    sample_dropmax_log_probs,
+)
 
 __all__ = [
     "METHODS",
     "Heads",
     "LossTerms",
     "Method",
+    "Uncertainty",
     "bernoulli_kl",
     "bernoulli_negative_entropy",
     "concrete_log_mask",
@@ -33,6 +41,7 @@ __all__ = [
     "dropmax_loss",
     "dropmax_loss_and_terms",
     "dropmax_loss_terms",
+    "dropmax_uncertainty",
     "elbo",
     "metrics",
     "posterior_logits",
@@ -41,3 +50,14 @@ __all__ = [
     "weight_decay_mask",
     "zero_mask_heads",
 ]
+
+__version__ = "0.1.0"
+
+# So that exported functions can take and return them.
+for _name, _type in {
+    "Heads": Heads,
+    "LossTerms": LossTerms,
+    "ReliabilityBins": metrics.ReliabilityBins,
+    "Uncertainty": Uncertainty,
+}.items():
+    export.register_namedtuple_serialization(_type, serialized_name=f"dropmax_jax.{_name}")

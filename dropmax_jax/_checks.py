@@ -206,6 +206,11 @@ def log_epsilon(value: float) -> float:
 
     Taken here and not by jnp.log, since 1e-20 is below the range of float16, and 1e-50 of float32.
     """
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            "epsilon must be a Python number, but is traced: make it static, as in "
+            "jax.jit(f, static_argnames='epsilon')"
+        )
     number = _real("epsilon", value)
     if not 0.0 <= number < math.inf:
         raise ValueError(f"epsilon must be at least 0 and finite, but is {number}")

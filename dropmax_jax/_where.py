@@ -35,7 +35,9 @@ class Where(NamedTuple):
         if self.examples is None:
             return heads
         given = {name: head for name, head in heads._asdict().items() if head is not None}
-        return Heads(**{name: self._clean(head, _ABSENT[name]) for name, head in given.items()})
+        return heads._replace(
+            **{name: self._clean(head, _ABSENT[name]) for name, head in given.items()}
+        )
 
     def labels(self, labels: ArrayLike) -> ArrayLike:
         """The labels of what counts, and 0 for the rest."""

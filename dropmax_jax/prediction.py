@@ -3,6 +3,8 @@
 `dropmax_jax.dropmax` says what arguments, results and errors its functions and these share.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -11,6 +13,7 @@ from dropmax_jax import _checks, _where
 from dropmax_jax.concrete import log_sigmoid, sample_log_mask
 from dropmax_jax.dropmax import dropmax_logits
 from dropmax_jax.heads import Heads, head_arrays
+from dropmax_jax.metrics import predictive_entropy
 
 
 def dropmax_log_probs(
@@ -92,3 +95,82 @@ def sample_dropmax_log_probs(
     log_mask = sample_log_mask(key, jnp.broadcast_to(prior, shape), temperature)
     masked = dropmax_logits(jnp.broadcast_to(logits, shape), log_mask, epsilon)
     return counts.per_class(jax.nn.log_softmax(masked))
+
+
+class Uncertainty(NamedTuple):
+    """What masks of the prior say of each example, in nats.
+
+    Attributes:
+        mean_log_probs: Log of the mean probabilities, `[..., K]`.
+        predictive_entropy: Entropy of these, `[...]`.
+        mutual_information: How much the masks' predictions disagree, `[...]` (BALD).
+    """
+
+    mean_log_probs: jax.Array
+    predictive_entropy: jax.Array
+    mutual_information: jax.Array
+
+
+def dropmax_uncertainty(
+    key: jax.Array,
+    heads: Heads,
+    num_samples: int,
+    *,
+    where: ArrayLike | None = None,
+    temperature: ArrayLike = 0.1,
+    epsilon: float = 1e-20,
+) -> Uncertainty:
+    """The uncertainty of `num_samples` masks, one after the other, in the memory of a few.
+
+    These are the metrics of `sample_dropmax_log_probs`, under other masks. The masks are drawn from
+    `jax.random.fold_in(key, n)` for n from 0 to `num_samples` - 1.
+
+    Args:
+        key: For the masks.
+        heads: With `logits` and `prior_logits`.
+        num_samples: Number of masks, a Python integer of at least 1.
+        where: Which classes exist, or which examples count.
+        temperature: Of the relaxed masks.
+        epsilon: Added to the mask.
+
+    Returns:
+        The mean prediction, its entropy, and the mutual information.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from dropmax_jax import Heads, dropmax_uncertainty
+        >>> heads = Heads(jnp.zeros((8, 10)), jnp.ones((8, 10)))
+        >>> dropmax_uncertainty(jax.random.key(0), heads, 50).mutual_information.shape
+        (8,)
+
+    References:
+        Houlsby et al., `Bayesian Active Learning for Classification and Preference Learning
+        <https://arxiv.org/abs/1112.5745>`_, 2011, equation 2.
+    """
+    num_samples = _checks.positive_int("num_samples", num_samples)
+    _checks.random_key(key)
+
+    def sample(number: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+        (log_probs,) = sample_dropmax_log_probs(
+            jax.random.fold_in(key, number),
+            heads,
+            1,
+            where=where,
+            temperature=temperature,
+            epsilon=epsilon,
+        )
+        return log_probs, predictive_entropy(log_probs)
+
+    def add(
+        totals: tuple[jax.Array, jax.Array], number: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        log_probs, entropy = sample(number)
+        return (jnp.logaddexp(totals[0], log_probs), totals[1] + entropy), None
+
+    (log_total, entropies), _ = jax.lax.scan(add, sample(0), jnp.arange(1, num_samples))
+    mean_log_probs = log_total - jnp.log(jnp.asarray(num_samples, log_total.dtype))
+    entropy = predictive_entropy(mean_log_probs)
+    # Negative only by rounding.
+    information = jnp.maximum(entropy - entropies / num_samples, 0.0)
+    return Uncertainty(mean_log_probs, entropy, information)

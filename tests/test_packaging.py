@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import dropmax_jax
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -37,3 +39,4 @@ def test_the_version_to_cite_is_the_packages() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {project['version']}\n" in citation
+    assert dropmax_jax.__version__ == project["version"]

@@ -2,11 +2,20 @@
 
 from typing import Any
 
+import chex
 import jax
+import jax.export
 import jax.numpy as jnp
 import pytest
 
-from dropmax_jax import METHODS, Heads
+from dropmax_jax import (
+    METHODS,
+    Heads,
+    dropmax_log_probs,
+    dropmax_loss_and_terms,
+    dropmax_uncertainty,
+    metrics,
+)
 from tests.dropmax_jax import oracle
 from tests.exporting import assert_exports
 
@@ -30,3 +39,21 @@ def test_methods(name: str) -> None:
 
     assert_exports(loss_and_gradient, HEADS, LABELS)
     assert_exports(predictions, HEADS, LABELS)
+
+
+def test_what_goes_in_and_out_can_be_stored() -> None:
+    def everything(heads: Heads, labels: jax.Array) -> Any:
+        key = jax.random.key(0)
+        log_probs = dropmax_log_probs(heads)
+        return (
+            heads,
+            dropmax_loss_and_terms(key, heads, labels)[1],
+            dropmax_uncertainty(key, heads, 2),
+            metrics.reliability_bins(log_probs, labels),
+        )
+
+    exported = jax.export.export(jax.jit(everything))(HEADS, LABELS)
+    again = jax.export.deserialize(exported.serialize())
+    chex.assert_trees_all_close(
+        again.call(HEADS, LABELS), jax.jit(everything)(HEADS, LABELS), rtol=1e-6
+    )
