@@ -28,6 +28,11 @@ _HEADER = (
     "of the bandwidth",
 )
 
+_VARIANTS = ("terms", "weights", "probabilities", "where")
+_VARIANTS_CAPTION = """\
+The time of the DropMax loss with an option, by its time without: *terms*, also the mean of each
+term; *weights*, traced; *probabilities*, as labels; *where*, nine examples of ten.
+"""
 CAPTION = f"""\
 Forward and backward pass, mean over the batch, float32; medians of the rounds, *DropMax / softmax*
 with the smallest and largest quotient of a round. *softmax*: optax's with integer labels.
@@ -61,6 +66,10 @@ def markdown(results: Mapping[str, Any]) -> str:
         *table(results["records"], bandwidth),
         "",
         textwrap.fill(CAPTION, 100),
+        "",
+        *variants(results["records"]),
+        "",
+        textwrap.fill(_VARIANTS_CAPTION, 100),
     ]
     return "\n".join(lines) + "\n"
 
@@ -72,6 +81,28 @@ def table(records: Sequence[Record], bandwidth: float) -> list[str]:
         tables.line(_HEADER),
         tables.line(["---"] * len(_HEADER)),
         *(tables.line(_cells(record, bandwidth)) for record in measured),
+    ]
+
+
+def variants(records: Sequence[Record]) -> list[str]:
+    """The lines of a table of what the loss's options cost."""
+    measured = [record for record in records if "milliseconds" in record]
+    return [
+        tables.line(("batch x classes", *_VARIANTS)),
+        tables.line(["---"] * (1 + len(_VARIANTS))),
+        *(
+            tables.line(
+                [
+                    f"{record['batch']} x {record['classes']}",
+                    *(
+                        str(ratios(times[f"dropmax_{name}"], times["dropmax"]))
+                        for name in _VARIANTS
+                    ),
+                ]
+            )
+            for record in measured
+            for times in [record["milliseconds"]]
+        ),
     ]
 
 

@@ -18,8 +18,10 @@ from jax import Array
 from benchmarks.recipe import TEMPERATURE
 from dropmax_jax import (
     Heads,
+    LossTerms,
     concrete_log_mask,
     dropmax_loss,
+    dropmax_loss_and_terms,
     dropmax_loss_terms,
     posterior_logits,
 )
@@ -64,8 +66,8 @@ def measure(shape: Shape, rounds: int, seconds: float, max_bytes: float) -> dict
     """
     calls = _compile(shape)
     array_bytes = math.prod(shape) * NUMBER_BYTES
-    # The inputs and the arrays for gradients, seven in all, are there all the time.
-    needed = 7 * array_bytes + max(call.bytes_between for call in calls.values())
+    # The inputs and the arrays for gradients, eight in all, are there all the time.
+    needed = 8 * array_bytes + max(call.bytes_between for call in calls.values())
     record: dict[str, Any] = {"batch": shape[0], "classes": shape[1]}
     if needed > max_bytes:
         return {**record, "bytes_needed": needed}
@@ -169,6 +171,40 @@ def _compile(shape: Shape) -> dict[str, Call]:
         value, gradient = jax.value_and_grad(_dropmax_given_noise)(heads, labels, noise)
         return value, tuple(gradient)
 
+    def dropmax_terms(heads: Heads, labels: Array, key: Array, _: Buffers) -> tuple[Any, Buffers]:
+        def loss(heads: Heads) -> tuple[Array, LossTerms]:
+            value, terms = dropmax_loss_and_terms(key, heads, labels)
+            return jnp.mean(value), jax.tree.map(jnp.mean, terms)
+
+        value, gradient = jax.value_and_grad(loss, has_aux=True)(heads)
+        return value, tuple(gradient)
+
+    def dropmax_weights(
+        heads: Heads, labels: Array, key: Array, weight: Array, _: Buffers
+    ) -> tuple[Array, Buffers]:
+        def loss(heads: Heads) -> Array:
+            weights = LossTerms(jnp.ones(()), weight, jnp.ones(()), weight)
+            return jnp.mean(dropmax_loss(key, heads, labels, weights=weights))
+
+        value, gradient = jax.value_and_grad(loss)(heads)
+        return value, tuple(gradient)
+
+    def dropmax_probabilities(
+        heads: Heads, probabilities: Array, key: Array, _: Buffers
+    ) -> tuple[Array, Buffers]:
+        value, gradient = jax.value_and_grad(_dropmax)(heads, probabilities, key)
+        return value, tuple(gradient)
+
+    def dropmax_where(
+        heads: Heads, labels: Array, key: Array, where: Array, _: Buffers
+    ) -> tuple[Array, Buffers]:
+        def loss(heads: Heads) -> Array:
+            losses = dropmax_loss(key, heads, labels, where=where)
+            return jnp.mean(losses, where=where)
+
+        value, gradient = jax.value_and_grad(loss)(heads)
+        return value, tuple(gradient)
+
     def uniform(key: Array, buffers: Buffers) -> tuple[Array, Buffers]:
         return jnp.zeros(()), (jax.random.uniform(key, shape), *buffers[1:])
 
@@ -177,6 +213,13 @@ def _compile(shape: Shape) -> dict[str, Call]:
         (dropmax, {"heads": heads, "labels": labels, "key": key}),
         (dropmax_given_noise, {"heads": heads, "labels": labels, "noise": logits}),
         (uniform, {"key": key}),
+        (dropmax_terms, {"heads": heads, "labels": labels, "key": key}),
+        (dropmax_weights, {"heads": heads, "labels": labels, "key": key, "weight": _abstract(())}),
+        (dropmax_probabilities, {"heads": heads, "probabilities": logits, "key": key}),
+        (
+            dropmax_where,
+            {"heads": heads, "labels": labels, "key": key, "where": _abstract(shape[:1], bool)},
+        ),
     ]
     calls = {}
     for function, inputs in functions:
@@ -194,6 +237,9 @@ def _inputs(shape: Shape) -> dict[str, Any]:
         "heads": Heads(*(normal(key, shape) for key in keys[:3])),
         "labels": jax.random.randint(keys[3], shape[:1], 0, shape[1]),
         "key": jax.random.key(1),
+        "weight": jnp.float32(0.5),
+        "where": jnp.arange(shape[0]) < 0.9 * shape[0],
+        "probabilities": jax.nn.softmax(normal(keys[4], shape)),
         "noise": jax.jit(jax.random.logistic, static_argnums=1)(keys[4], shape),
     }
 
