@@ -40,3 +40,12 @@ def test_the_version_to_cite_is_the_packages() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {project['version']}\n" in citation
     assert dropmax_jax.__version__ == project["version"]
+
+
+def test_the_source_distribution_has_every_folder() -> None:
+    manifest = (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines()
+    folders = {path.name for path in ROOT.iterdir() if any(path.glob("**/*.py"))}
+    folders |= {"docs", "notebooks", ".ci"}
+    hidden = {name for name in folders if name.startswith(".") and name != ".ci"}
+    others = {"dropmax_jax", "results", "build", "dist"}  # The package, and what is not tracked.
+    assert {f"graft {name}" for name in folders - hidden - others} <= {*manifest}
