@@ -217,6 +217,18 @@ def log_epsilon(value: float) -> float:
     return math.log(number) if number > 0.0 else -math.inf
 
 
+def axis(name: str, value: str | None) -> None:
+    """Raises ValueError if `value` is no axis of a `shard_map` around this call."""
+    if value is None:
+        return
+    try:
+        lax.axis_size(value)
+    except (NameError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be an axis of the jax.shard_map around this call, but is {value!r}"
+        ) from error
+
+
 def positive_int(name: str, value: int) -> int:
     """Returns `value`, or raises unless it is a Python or NumPy integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):

@@ -319,6 +319,7 @@ def _loss_and_terms(
     names = ("logits", "prior_logits", "label_logits")
     _checks.log_epsilon(epsilon)
     _checks.random_key(key)
+    _checks.axis("axis_name", axis_name)
     counts = _where.parse(where, head_arrays(heads, *names)[0].shape, axis_name)
     arrays = head_arrays(counts.heads(heads), *names)
     labels = _checks.soft_labels(counts.labels(labels), arrays[0].shape, "logits")

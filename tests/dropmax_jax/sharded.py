@@ -95,44 +95,50 @@ def compare(function: Callable[..., Any], mesh_type: str, spread: str) -> dict[s
             found = program(heads, labels)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
-    difference = max(
-        float(np.max(np.abs(np.asarray(a) - b) / (1 + np.abs(b))))
-        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
-    )
-    return {"difference": difference, "moves": sorted(set(collectives(str(program.as_text()))))}
+    moves = sorted(set(collectives(str(program.as_text()))))
+    return {"difference": difference(found, wanted), "moves": moves}
 
 
 def over_classes() -> dict[str, float]:
-    """Differences of the loss under `shard_map` over classes, and of its gradients."""
+    """Differences of the loss and terms, and of gradients, under `shard_map` over classes."""
     mesh = jax.make_mesh((2, 4), ("b", "c"), axis_types=(AxisType.Auto,) * 2)
-    whole = PartitionSpec(None, "c")
+    whole, spread = PartitionSpec(), PartitionSpec(None, "c")
+    everywhere = jnp.ones(SHAPE, bool)
+    some = everywhere.at[:, 1::3].set(False) | (jnp.arange(SHAPE[1]) == LABELS[:, None])
+    cases = {
+        "integers": (LABELS, whole, everywhere),
+        "probabilities": (jax.nn.softmax(HEADS.logits), spread, everywhere),
+        "where": (LABELS, whole, some.at[5].set(False)),
+    }
 
-    def losses(key: Any, axis_name: str | None = None) -> Callable[..., Any]:
-        return lambda heads, labels: dropmax_loss_and_terms(key, heads, labels, axis_name=axis_name)
+    def loss_and_terms(axis_name: str | None) -> Callable[..., Any]:
+        return lambda heads, labels, where: dropmax_loss_and_terms(
+            KEY, heads, labels, where=where, axis_name=axis_name
+        )
 
     found: dict[str, float] = {}
-    soft = jax.nn.softmax(HEADS.logits)
-    for name, of_labels, spec in (("integers", LABELS, PartitionSpec()), ("soft", soft, whole)):
-        spread = jax.shard_map(
-            losses(KEY, "c"), mesh=mesh, in_specs=(whole, spec), out_specs=PartitionSpec()
+    for name, (labels, of_labels, where) in cases.items():
+        mapped = jax.shard_map(
+            loss_and_terms("c"), mesh=mesh, in_specs=(spread, of_labels, spread), out_specs=whole
         )
 
-        def total(heads: Heads, run: Any, of_labels: Any = of_labels) -> Any:
-            return run(heads, of_labels)[0].sum()
+        def total(heads: Heads, run: Any, labels: Any = labels, where: Any = where) -> Any:
+            return run(heads, labels, where)[0].sum()
 
-        alone = losses(KEY)
-        pairs = (
-            (jax.jit(spread)(HEADS, of_labels), jax.jit(alone)(HEADS, of_labels)),
-            tuple(
-                jax.jit(jax.grad(total), static_argnums=1)(HEADS, run) for run in (spread, alone)
-            ),
-        )
-        for what, (one, other) in zip(("values", "gradients"), pairs, strict=True):
-            found[f"{name}, {what}"] = max(
-                float(np.max(np.abs(np.asarray(a) - b) / (1 + np.abs(b))))
-                for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-            )
+        runs = (mapped, loss_and_terms(None))
+        values = [jax.jit(run)(HEADS, labels, where) for run in runs]
+        gradients = [jax.jit(jax.grad(total), static_argnums=1)(HEADS, run) for run in runs]
+        for what, (one, other) in (("values", values), ("gradients", gradients)):
+            found[f"{name}, {what}"] = difference(one, other)
     return found
+
+
+def difference(one: Any, other: Any) -> float:
+    """The largest between two pytrees, relative to one plus the size of the value."""
+    return max(
+        float(np.max(np.abs(np.asarray(a) - b) / (1 + np.abs(b))))
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
 
 
 def main() -> None:

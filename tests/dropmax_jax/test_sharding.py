@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
-from tests.dropmax_jax.sharded import MESHES, SPREADS, functions
+from dropmax_jax import dropmax_loss
+from tests.dropmax_jax.sharded import HEADS, LABELS, MESHES, SPREADS, functions
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("dropmax_loss", "dropmax_loss, probabilities", "error_rate", "softmax.log_probs")
@@ -67,7 +69,14 @@ def test_everything_on_a_mesh(
     check(everything, name, mesh, spread)
 
 
+@pytest.mark.parametrize("name", ["c", 3, ("a", "b")])
+def test_an_axis_that_is_none_is_refused(name: Any) -> None:
+    message = "axis_name must be an axis of the jax.shard_map around this call"
+    with pytest.raises(ValueError, match=message):
+        dropmax_loss(jax.random.key(0), HEADS, LABELS, axis_name=name)
+
+
 def test_classes_under_shard_map(quick: dict[str, Any]) -> None:
     found = quick["shard_map"]
-    assert len(found) == 4
+    assert len(found) == 6
     assert all(difference < 1e-5 for difference in found.values()), found
