@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
+
+from dropmax_jax import _sharding
 
 # The sizes of old-style keys: 2 for Threefry, 4 for the two rbg generators.
 _OLD_KEY_SIZES = (2, 4)
@@ -70,11 +71,11 @@ def target_mask(labels: ArrayLike, logits: jax.Array, owner: str) -> jax.Array:
 
     A comparison rather than a one-hot array of floats: XLA fuses it into whatever reads it.
     """
-    array = sharded_as(label_array(labels, logits.shape, owner), logits)
+    array = _sharding.like(label_array(labels, logits.shape, owner), logits)
     # In a dtype of its own a uint8 could not count 300 classes.
     dtype = array.dtype if array.dtype.itemsize >= 4 else jnp.int32
     classes = lax.broadcasted_iota(
-        dtype, logits.shape, logits.ndim - 1, out_sharding=explicit_sharding(logits)
+        dtype, logits.shape, logits.ndim - 1, out_sharding=_sharding.explicit(logits)
     )
     return classes == array[..., None].astype(dtype)
 
@@ -83,34 +84,8 @@ def target(labels: ArrayLike, logits: jax.Array, owner: str) -> jax.Array:
     """Returns `target_mask` of integer labels, and probabilities `[..., K]` as they are."""
     array = soft_labels(labels, logits.shape, owner)
     if jnp.issubdtype(array.dtype, jnp.floating):
-        return sharded_as(array, logits)
+        return _sharding.like(array, logits)
     return target_mask(array, logits, owner)
-
-
-def explicit_sharding(array: jax.Array) -> NamedSharding | None:
-    """Returns the sharding of an array on a mesh of explicit axes, None on others."""
-    sharding = jax.typeof(array).sharding
-    return sharding if any(sharding.spec) else None
-
-
-def whole_classes(logits: jax.Array, reason: str) -> None:
-    """Raises ValueError if an explicit mesh spreads the classes of an example over devices."""
-    sharding = explicit_sharding(logits)
-    if sharding is not None and sharding.spec[-1] is not None:
-        raise ValueError(
-            f"{reason}, so all classes of an example must be on one device, but logits have the "
-            f"sharding {sharding.spec}: reshard them with None for the last axis"
-        )
-
-
-def sharded_as(array: jax.Array, other: jax.Array) -> jax.Array:
-    """Returns an array spread as the leading axes of another, on a mesh of explicit axes."""
-    sharding = explicit_sharding(other)
-    if sharding is None:
-        return array
-    spec = PartitionSpec(*sharding.spec[: array.ndim])
-    resharded: jax.Array = jax.sharding.reshard(array, NamedSharding(sharding.mesh, spec))
-    return resharded
 
 
 def soft_labels(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from dropmax_jax import _checks, _noise
+from dropmax_jax import _checks, _noise, _sharding
 
 
 def concrete_log_mask(
@@ -92,7 +92,7 @@ def sample_log_mask(key: jax.Array, logits: ArrayLike, temperature: ArrayLike = 
     """
     _checks.random_key(key)
     (logits,) = _checks.promote(_checks.class_array("logits", logits))
-    sharding = _checks.explicit_sharding(logits)
+    sharding = _sharding.explicit(logits)
     noise = _noise.logistic(key, logits.shape, logits.dtype, sharding)
     return concrete_log_mask(logits, noise, temperature)
 

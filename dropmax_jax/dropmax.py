@@ -70,7 +70,7 @@ class LossTerms(NamedTuple):
 
 
 def posterior_logits(heads: Heads) -> jax.Array:
-    r"""Logits of the approximate posterior q(z_k=1|x, y) of the non-target classes.
+    r"""Logits `[..., K]` of the approximate posterior q(z_k=1|x, y) of the non-target classes.
 
     .. math::
         \operatorname{logit} q_k = \operatorname{logit} \rho_k + \operatorname{logit} r_k
@@ -80,9 +80,6 @@ def posterior_logits(heads: Heads) -> jax.Array:
 
     Args:
         heads: With `prior_logits` and `label_logits`.
-
-    Returns:
-        Logits `[..., K]`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -270,7 +267,7 @@ def elbo(
     epsilon: float = 1e-20,
     axis_name: str | None = None,
 ) -> jax.Array:
-    r"""Estimates, from one mask, the variational lower bound of log p(y|x).
+    r"""Estimates, from one mask, the variational lower bound `[...]` of log p(y|x).
 
     .. math::
         \mathbb{E}_{q(z \mid x, y)}[\log p(y \mid x, z)] - KL(q(z \mid x, y) \| p(z \mid x))
@@ -287,9 +284,6 @@ def elbo(
         temperature: Of the relaxed mask.
         epsilon: Added to the mask.
         axis_name: The axis over which classes are spread.
-
-    Returns:
-        The bound, per example `[...]`.
 
     Example:
         >>> import jax

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
-from dropmax_jax import _checks, _noise
+from dropmax_jax import _checks, _noise, _sharding
 from dropmax_jax._classes import Classes
 from dropmax_jax._fused import blocks
 from dropmax_jax._fused.rows import Result, loss_and_gradient
@@ -122,7 +122,7 @@ def _with_gradient(
     args = (key, temperature, weights, labels, *heads)
     # In a program exported for any batch, the number of rows is a symbol, which cannot be divided.
     is_symbolic = not all(isinstance(size, int) for size in shape)
-    is_spread = classes.axis_name is not None or _checks.explicit_sharding(heads[0]) is not None
+    is_spread = classes.axis_name is not None or _sharding.explicit(heads[0]) is not None
     if is_symbolic or is_spread or math.prod(shape) <= SMALL:
         return at_once(*args)
     on_cpu = functools.partial(rows_of, classes._replace(by_product=True))
@@ -134,7 +134,7 @@ def _with_gradient(
 def _noise_of(classes: Classes, key: Array, head: Array) -> Array:
     """Noise of the shape of a head, drawn where the head is."""
     is_small = all(isinstance(size, int) for size in head.shape) and head.size <= SMALL
-    sharding = _checks.explicit_sharding(head)
+    sharding = _sharding.explicit(head)
     if sharding is not None or not (is_small or classes.axis_name):
         return _noise.logistic(key, head.shape, head.dtype, sharding)
     rows = (math.prod(head.shape[:-1]), head.shape[-1])

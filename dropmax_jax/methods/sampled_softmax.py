@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from dropmax_jax import _checks
+from dropmax_jax import _checks, _sharding
 from dropmax_jax.heads import Heads, head_arrays
 from dropmax_jax.method import Method, SingleTerm
 from dropmax_jax.methods.class_dropout import retained_cross_entropy
@@ -55,7 +55,7 @@ def sample_class_subset(
     num_classes = jnp.sum(exists, axis=-1, keepdims=True, dtype=logits.dtype)
     num_sampled = jnp.maximum(jnp.round(share * num_classes), 2.0)
 
-    if _checks.explicit_sharding(logits) is not None:
+    if _sharding.explicit(logits) is not None:
         raise ValueError(
             "sampled_softmax permutes classes, which JAX does not do on a mesh of explicit axes: "
             "use one of automatic axes"

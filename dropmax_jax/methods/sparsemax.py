@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from dropmax_jax import _checks
+from dropmax_jax import _checks, _sharding
 from dropmax_jax.heads import Heads, head_arrays
 from dropmax_jax.method import Method, SingleTerm
 
@@ -114,7 +114,7 @@ def sparsemax_log_probs(heads: Heads) -> jax.Array:
 def _shifted(logits: ArrayLike) -> jax.Array:
     """The logits less their maximum: the result is the same, and its sums round less."""
     (array,) = _checks.promote(_checks.class_array("logits", logits))
-    _checks.whole_classes(array, "sparsemax sorts the classes")
+    _sharding.whole_classes(array, "sparsemax sorts the classes")
     array = _checks.bounded_below(array)
     return array - jax.lax.stop_gradient(jnp.max(array, axis=-1, keepdims=True))
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropmax_jax import Heads, dropmax_loss, dropmax_uncertainty, metrics, sample_dropmax_log_probs
+from dropmax_jax import Heads, dropmax_uncertainty, metrics, sample_dropmax_log_probs
 from tests.dropmax_jax import oracle
 
 KEY = jax.random.key(0)
@@ -47,9 +47,3 @@ def test_classes_that_do_not_exist_are_certain_not_to_be() -> None:
     few = Heads(heads.logits[:, where], heads.prior_logits[:, where])
     assert np.all(found.predictive_entropy <= np.log(3) + 1e-6)
     assert np.all(np.isfinite(dropmax_uncertainty(KEY, few, 5).mutual_information))
-
-
-def test_a_traced_epsilon_is_told_to_be_static() -> None:
-    heads, labels = oracle.random_heads(0, (6, 5)), jnp.zeros(6, jnp.int32)
-    with pytest.raises(TypeError, match="epsilon must be a Python number.*make it static"):
-        jax.jit(dropmax_loss)(KEY, heads, labels, epsilon=1e-3)

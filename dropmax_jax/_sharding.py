@@ -1,0 +1,30 @@
+"""Where arrays lie, on a mesh of explicit axes."""
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+
+def explicit(array: jax.Array) -> NamedSharding | None:
+    """Returns the sharding of an array on a mesh of explicit axes, None on others."""
+    sharding = jax.typeof(array).sharding
+    return sharding if any(sharding.spec) else None
+
+
+def whole_classes(logits: jax.Array, reason: str) -> None:
+    """Raises ValueError if an explicit mesh spreads the classes of an example over devices."""
+    sharding = explicit(logits)
+    if sharding is not None and sharding.spec[-1] is not None:
+        raise ValueError(
+            f"{reason}, so all classes of an example must be on one device, but logits have the "
+            f"sharding {sharding.spec}: reshard them with None for the last axis"
+        )
+
+
+def like(array: jax.Array, other: jax.Array) -> jax.Array:
+    """Returns an array spread as the leading axes of another, on a mesh of explicit axes."""
+    sharding = explicit(other)
+    if sharding is None:
+        return array
+    spec = PartitionSpec(*sharding.spec[: array.ndim])
+    resharded: jax.Array = jax.sharding.reshard(array, NamedSharding(sharding.mesh, spec))
+    return resharded
