@@ -75,6 +75,12 @@ def functions() -> dict[str, Callable[..., Any]]:
     return found
 
 
+def use_mesh(mesh: Any) -> Any:
+    """`jax.set_mesh`, which jax 0.7 has elsewhere."""
+    found: Any = getattr(jax, "set_mesh", None) or vars(jax.sharding)["use_mesh"]
+    return found(mesh)
+
+
 def collectives(program: str) -> Iterator[str]:
     """Collectives that move something as large as a head's share."""
     pattern = r"= (\S+?)\[([\d,]*)\]\S* (all-gather|all-to-all|collective-permute)\("
@@ -90,7 +96,7 @@ def compare(function: Callable[..., Any], mesh_type: str, spread: str) -> dict[s
     heads, labels = jax.device_put(HEADS, of_heads), jax.device_put(LABELS, of_labels)
     wanted = jax.jit(function)(HEADS, LABELS)
     try:
-        with jax.set_mesh(mesh):
+        with use_mesh(mesh):
             program = jax.jit(function).lower(heads, labels).compile()
             found = program(heads, labels)
     except Exception as error:
