@@ -57,6 +57,8 @@ def functions() -> dict[str, Callable[..., Any]]:
         "elbo": with_gradient(elbo),
     }
     for name, method in METHODS.items():
+        if name in ("temperature_scaling", "mc_dropout"):
+            continue  # On a mesh they are the softmax.
 
         def of(heads: Heads, method: Method = method) -> Heads:
             return Heads(**{name: getattr(heads, name) for name in method.heads})
