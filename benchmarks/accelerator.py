@@ -1,29 +1,21 @@
 """Measures training and loss on a GPU or TPU: `python -m benchmarks.accelerator`."""
 
-from benchmarks import checks, machine, recipe
+from benchmarks import checks, machine
 from experiments.cli import command
 from experiments.cli.config_flags import DATA, ConfigFlags
 from experiments.cli.errors import UserError
-from experiments.cli.kinds import PATH, POSITIVE_FLOAT, choice, integer, several
+from experiments.cli.kinds import POSITIVE_FLOAT, integer, several
 
 FLAGS = command.Flags()
-_MODELS = FLAGS.define(
-    "models", list(recipe.MODELS), "methods to train", several(choice(recipe.MODELS))
-)
-_NETWORKS = FLAGS.define(
-    "networks",
-    list(recipe.NETWORKS),
-    "networks to train them with",
-    several(choice(tuple(recipe.NETWORKS))),
-)
+_MODELS = checks.models(FLAGS)
+_NETWORKS = checks.networks(FLAGS, "networks to train them with")
 _SEEDS = FLAGS.define(
     "seeds", [1, 5, 64], "numbers of models to train together", several(integer())
 )
-_SIZES = FLAGS.define(
-    "sizes",
-    ["128x10", "1024x1024", "4096x8192", "8192x32768"],
+_SIZES = checks.sizes(
+    FLAGS,
     "batch and number of classes of the loss alone, as BATCHxCLASSES; none for no loss",
-    several(checks.SIZE, or_none=True),
+    or_none=True,
 )
 _ROUNDS = FLAGS.define("rounds", 5, "times that each has its turn", integer())
 _SECONDS = FLAGS.define("seconds", 2.0, "of a turn", POSITIVE_FLOAT)
@@ -35,7 +27,7 @@ _MAX_GIGABYTES = FLAGS.define(
 )
 _ALLOW_CPU = FLAGS.switch("allow_cpu", "measure where there is no accelerator, too")
 _DATA = ConfigFlags(FLAGS, DATA)
-_SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results", PATH)
+_SAVEDIR = checks.savedir(FLAGS)
 
 
 def main() -> None:

@@ -1,11 +1,14 @@
-"""Flags that several commands share."""
+"""Flags that several commands share, and checks of them."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from benchmarks import recipe
+from experiments.cli.command import Flags
 from experiments.cli.errors import UserError
-from experiments.cli.kinds import Kind
+from experiments.cli.kinds import PATH, Kind, choice, several
 from experiments.runtime.files import write_text
 
 
@@ -28,6 +31,28 @@ def _parse_size(text: str) -> BatchAndClasses:
 
 SIZE = Kind(_parse_size)
 """A `BatchAndClasses`, written like 128x10."""
+
+
+def models(own: Flags, default: Sequence[str] = recipe.MODELS) -> Any:
+    """Defines `--models`."""
+    return own.define("models", list(default), "methods to train", several(choice(recipe.MODELS)))
+
+
+def networks(own: Flags, text: str) -> Any:
+    """Defines `--networks`."""
+    names = tuple(recipe.NETWORKS)
+    return own.define("networks", list(names), text, several(choice(names)))
+
+
+def sizes(own: Flags, text: str, or_none: bool = False) -> Any:
+    """Defines `--sizes`, of the loss alone."""
+    default = ["128x10", "1024x1024", "4096x8192", "8192x32768"]
+    return own.define("sizes", default, text, several(SIZE, or_none))
+
+
+def savedir(own: Flags) -> Any:
+    """Defines `--savedir`."""
+    return own.define("savedir", "results/benchmarks", "folder of the results", PATH)
 
 
 def divisors(name: str, given: list[int], of: int) -> list[int]:

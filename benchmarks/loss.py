@@ -3,15 +3,10 @@
 from benchmarks import checks, machine
 from experiments.cli import command
 from experiments.cli.errors import UserError
-from experiments.cli.kinds import PATH, POSITIVE_FLOAT, integer, several
+from experiments.cli.kinds import POSITIVE_FLOAT, integer
 
 FLAGS = command.Flags()
-_SIZES = FLAGS.define(
-    "sizes",
-    ["128x10", "1024x1024", "4096x8192", "8192x32768"],
-    "batch and number of classes, as BATCHxCLASSES",
-    several(checks.SIZE),
-)
+_SIZES = checks.sizes(FLAGS, "batch and number of classes, as BATCHxCLASSES")
 _ROUNDS = FLAGS.define("rounds", 7, "times that each function has its turn", integer())
 _SECONDS = FLAGS.define("seconds", 1.0, "of a turn; one call at least", POSITIVE_FLOAT)
 _MAX_GIGABYTES = FLAGS.define(
@@ -20,7 +15,7 @@ _MAX_GIGABYTES = FLAGS.define(
     "memory that may be used (default: 80 % of what is available)",
     POSITIVE_FLOAT,
 )
-_SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results", PATH)
+_SAVEDIR = checks.savedir(FLAGS)
 
 
 def main() -> None:

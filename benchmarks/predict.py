@@ -15,7 +15,7 @@ from benchmarks import checks, machine, recipe, workers
 from experiments.cli import command
 from experiments.cli.config_flags import DATA, ConfigFlags
 from experiments.cli.errors import RunFailedError
-from experiments.cli.kinds import PATH, POSITIVE_FLOAT, choice, integer, several
+from experiments.cli.kinds import POSITIVE_FLOAT, choice, integer, several
 
 PEERS = ("tensorflow2", "pytorch", "pytorch_channels_last", "pytorch_compiled")
 TOLERANCE = 1e-3
@@ -24,12 +24,7 @@ FLAGS = command.Flags()
 _PEERS = FLAGS.define(
     "peers", list(PEERS), "what to compare ours with", several(choice(tuple(PEERS)))
 )
-_NETWORKS = FLAGS.define(
-    "networks",
-    list(recipe.NETWORKS),
-    "networks to predict with",
-    several(choice(tuple(recipe.NETWORKS))),
-)
+_NETWORKS = checks.networks(FLAGS, "networks to predict with")
 _BATCHES = FLAGS.define(
     "batches",
     [100, 500, 1000],
@@ -40,7 +35,7 @@ _IMAGES = FLAGS.define("images", 10_000, "how many, a multiple of the batch size
 _ROUNDS = FLAGS.define("rounds", 7, "times that each has its turn", integer())
 _SECONDS = FLAGS.define("seconds", 3.0, "of a turn; one prediction at least", POSITIVE_FLOAT)
 _DATA = ConfigFlags(FLAGS, DATA)
-_SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results", PATH)
+_SAVEDIR = checks.savedir(FLAGS)
 
 
 def main() -> None:

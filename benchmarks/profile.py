@@ -4,22 +4,17 @@ import os
 import tempfile
 from pathlib import Path
 
-from benchmarks import checks, machine, recipe
+from benchmarks import checks, machine
 from experiments.cli import command
 from experiments.cli.config_flags import DATA, ConfigFlags
-from experiments.cli.kinds import PATH, choice, integer, several
+from experiments.cli.kinds import integer
 
 FLAGS = command.Flags()
-_MODELS = FLAGS.define("models", ["dropmax"], "methods to train", several(choice(recipe.MODELS)))
-_NETWORKS = FLAGS.define(
-    "networks",
-    list(recipe.NETWORKS),
-    "networks to train them with",
-    several(choice(tuple(recipe.NETWORKS))),
-)
+_MODELS = checks.models(FLAGS, ["dropmax"])
+_NETWORKS = checks.networks(FLAGS, "networks to train them with")
 _STEPS = FLAGS.define("steps", 100, "to take the mean over, rounded up to whole epochs", integer())
 _DATA = ConfigFlags(FLAGS, DATA)
-_SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results", PATH)
+_SAVEDIR = checks.savedir(FLAGS)
 
 
 def main() -> None:

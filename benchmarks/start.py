@@ -19,7 +19,7 @@ _NUM_EPOCHS = FLAGS.define("num_epochs", 200, "epochs of the whole run", integer
 _ROUNDS = FLAGS.define(
     "rounds", 3, "times to start with a warm cache, and to ask for help", integer()
 )
-_SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results", PATH)
+_SAVEDIR = checks.savedir(FLAGS)
 
 
 def main() -> None:

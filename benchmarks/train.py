@@ -11,7 +11,7 @@ from benchmarks import checks, machine, recipe, workers
 from benchmarks.peers import PEERS
 from experiments.cli import command
 from experiments.cli.config_flags import DATA, ConfigFlags
-from experiments.cli.kinds import PATH, POSITIVE_FLOAT, choice, integer, several
+from experiments.cli.kinds import POSITIVE_FLOAT, choice, integer, several
 
 FLAGS = command.Flags()
 _PEERS = FLAGS.define(
@@ -20,19 +20,12 @@ _PEERS = FLAGS.define(
     "trainers to measure; ours and the products alone always are",
     several(choice(tuple(PEERS))),
 )
-_MODELS = FLAGS.define(
-    "models", list(recipe.MODELS), "methods to train", several(choice(recipe.MODELS))
-)
-_NETWORKS = FLAGS.define(
-    "networks",
-    list(recipe.NETWORKS),
-    "networks to train them with",
-    several(choice(tuple(recipe.NETWORKS))),
-)
+_MODELS = checks.models(FLAGS)
+_NETWORKS = checks.networks(FLAGS, "networks to train them with")
 _ROUNDS = FLAGS.define("rounds", 7, "times that each trainer has its turn", integer())
 _SECONDS = FLAGS.define("seconds", 10.0, "of a turn", POSITIVE_FLOAT)
 _DATA = ConfigFlags(FLAGS, DATA)
-_SAVEDIR = FLAGS.define("savedir", "results/benchmarks", "folder of the results", PATH)
+_SAVEDIR = checks.savedir(FLAGS)
 
 
 def main() -> None:

@@ -97,6 +97,17 @@ def parse(where: ArrayLike | None, shape: tuple[int, ...], axis_name: str | None
     )
 
 
+def head_arrays_of(
+    where: ArrayLike | None, heads: Heads, *names: str, axis_name: str | None = None
+) -> tuple[Where, tuple[jax.Array, ...]]:
+    """What counts, and the heads of these names: checked, and cleaned of what does not count."""
+    arrays = head_arrays(heads, *names)
+    if where is None:
+        return Where(), arrays
+    counts = parse(where, arrays[0].shape, axis_name)
+    return counts, head_arrays(counts.heads(heads), *names)
+
+
 def parse_for(where: ArrayLike | None, heads: Heads) -> Where:
     """`parse` for the shape of heads, whatever of them there are."""
     if where is None:

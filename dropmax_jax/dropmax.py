@@ -165,9 +165,7 @@ def dropmax_loss_terms(
     References:
         Lee et al. 2018, sections 3 and 4 (the variational bound and the regularisers).
     """
-    names = ("logits", "prior_logits", "label_logits")
-    counts = _where.parse(where, head_arrays(heads, *names)[0].shape)
-    arrays = head_arrays(counts.heads(heads), *names)
+    counts, arrays = _where.head_arrays_of(where, heads, *Heads._fields)
     target = _checks.target(counts.labels(labels), arrays[0], "logits")
     log_mask = _checks.class_array("log_mask", log_mask)
     _checks.same_shape("log_mask", log_mask, arrays[0].shape, "logits")
@@ -310,12 +308,10 @@ def _loss_and_terms(
     epsilon: float,
     axis_name: str | None,
 ) -> tuple[jax.Array, LossTerms]:
-    names = ("logits", "prior_logits", "label_logits")
     _checks.log_epsilon(epsilon)
     _checks.random_key(key)
     _checks.axis("axis_name", axis_name)
-    counts = _where.parse(where, head_arrays(heads, *names)[0].shape, axis_name)
-    arrays = head_arrays(counts.heads(heads), *names)
+    counts, arrays = _where.head_arrays_of(where, heads, *Heads._fields, axis_name=axis_name)
     labels = _checks.soft_labels(counts.labels(labels), arrays[0].shape, "logits")
     dtype = arrays[0].dtype
     if jnp.issubdtype(labels.dtype, jnp.floating):

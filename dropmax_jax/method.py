@@ -110,10 +110,7 @@ class Method:
         **hyperparameters: Any,
     ) -> jax.Array:
         """The loss per example `[...]`, in nats where it is a likelihood's."""
-        counts = _where.parse_for(where, heads)
-        labels = counts.labels(labels)
-        loss, _ = self.loss_and_terms(key, counts.heads(heads), labels, **hyperparameters)
-        return counts.per_example(loss)
+        return self._counted(key, heads, labels, where, hyperparameters)[0]
 
     def terms(
         self,
@@ -134,10 +131,7 @@ class Method:
             >>> list(METHODS["softmax"].terms(jax.random.key(0), heads, labels))
             ['cross_entropy']
         """
-        counts = _where.parse_for(where, heads)
-        labels = counts.labels(labels)
-        _, terms = self.loss_and_terms(key, counts.heads(heads), labels, **hyperparameters)
-        return {name: counts.per_example(term) for name, term in terms.items()}
+        return self._counted(key, heads, labels, where, hyperparameters)[1]
 
     def log_probs(
         self, heads: Heads, fitted: Any = None, *, where: ArrayLike | None = None
@@ -146,6 +140,22 @@ class Method:
         counts = _where.parse_for(where, heads)
         arguments = (counts.heads(heads),) if fitted is None else (counts.heads(heads), fitted)
         return counts.per_class(self.predict(*arguments))
+
+    def _counted(
+        self,
+        key: jax.Array,
+        heads: Heads,
+        labels: ArrayLike,
+        where: ArrayLike | None,
+        hyperparameters: Mapping[str, Any],
+    ) -> tuple[jax.Array, Terms]:
+        """The loss and terms of the examples that count, and 0 for the rest."""
+        counts = _where.parse_for(where, heads)
+        labels = counts.labels(labels)
+        loss, terms = self.loss_and_terms(key, counts.heads(heads), labels, **hyperparameters)
+        return counts.per_example(loss), {
+            name: counts.per_example(term) for name, term in terms.items()
+        }
 
 
 @dataclass(frozen=True)

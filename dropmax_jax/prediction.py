@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from dropmax_jax import _checks, _where
 from dropmax_jax.concrete import log_sigmoid, sample_log_mask
 from dropmax_jax.dropmax import dropmax_logits
-from dropmax_jax.heads import Heads, head_arrays
+from dropmax_jax.heads import Heads
 from dropmax_jax.metrics import predictive_entropy
 
 
@@ -43,8 +43,7 @@ def dropmax_log_probs(
     References:
         Lee et al. 2018, section 4 (the prediction at test time).
     """
-    counts = _where.parse_for(where, heads)
-    logits, prior = head_arrays(counts.heads(heads), "logits", "prior_logits")
+    counts, (logits, prior) = _where.head_arrays_of(where, heads, "logits", "prior_logits")
     log_probs = jax.nn.log_softmax(dropmax_logits(logits, log_sigmoid(prior), epsilon))
     return counts.per_class(log_probs)
 
@@ -89,8 +88,7 @@ def sample_dropmax_log_probs(
         Lee et al. 2018, section 4 (the Monte Carlo prediction).
     """
     num_samples = _checks.positive_int("num_samples", num_samples)
-    counts = _where.parse_for(where, heads)
-    logits, prior = head_arrays(counts.heads(heads), "logits", "prior_logits")
+    counts, (logits, prior) = _where.head_arrays_of(where, heads, "logits", "prior_logits")
     shape = (num_samples, *logits.shape)
     log_mask = sample_log_mask(key, jnp.broadcast_to(prior, shape), temperature)
     masked = dropmax_logits(jnp.broadcast_to(logits, shape), log_mask, epsilon)

@@ -83,20 +83,16 @@ def _loss_jvp(
         )
         tangent += sum(weights[i] * change for i, change in enumerate(changes))
     # XLA leaves the rest out where nobody differentiates the terms.
-    differentiable = [(temperature, of_temperature), *zip(heads, of_heads, strict=True)]
-    if jnp.issubdtype(labels.dtype, jnp.floating):
-        differentiable.insert(0, (labels, of_labels))
-        of_what = terms
-    else:
+    points, directions = (labels, temperature, *heads), (of_labels, of_temperature, *of_heads)
+    of_what: Any = terms
+    if not jnp.issubdtype(labels.dtype, jnp.floating):
         of_what = functools.partial(terms, labels)
-    points, changes = zip(
-        *(
-            (point, jnp.zeros_like(point) if isinstance(change, SymbolicZero) else change)
-            for point, change in differentiable
-        ),
-        strict=True,
+        points, directions = points[1:], directions[1:]
+    directions = tuple(
+        jnp.zeros_like(point) if isinstance(direction, SymbolicZero) else direction
+        for point, direction in zip(points, directions, strict=True)
     )
-    _, of_terms = jax.jvp(of_what, points, changes)
+    _, of_terms = jax.jvp(of_what, points, directions)
     return (result.loss, result.terms), (tangent, of_terms)
 
 
@@ -123,7 +119,7 @@ def _with_gradient(
     # In a program exported for any batch, the number of rows is a symbol, which cannot be divided.
     is_symbolic = not all(isinstance(size, int) for size in shape)
     is_spread = classes.axis_name is not None or _sharding.explicit(heads[0]) is not None
-    if is_symbolic or is_spread or math.prod(shape) <= SMALL:
+    if is_symbolic or is_spread or _is_small(shape):
         return at_once(*args)
     on_cpu = functools.partial(rows_of, classes._replace(by_product=True))
     in_blocks = functools.partial(blocks.in_blocks, on_cpu, shape)
@@ -133,11 +129,14 @@ def _with_gradient(
 
 def _noise_of(classes: Classes, key: Array, head: Array) -> Array:
     """Noise of the shape of a head, drawn where the head is."""
-    is_small = all(isinstance(size, int) for size in head.shape) and head.size <= SMALL
     sharding = _sharding.explicit(head)
-    if sharding is not None or not (is_small or classes.axis_name):
+    if sharding is not None or not (_is_small(head.shape) or classes.axis_name):
         return _noise.logistic(key, head.shape, head.dtype, sharding)
     rows = (math.prod(head.shape[:-1]), head.shape[-1])
     share = (classes.share(), classes.num_shares())
     sources, noise = _noise.logistic_by_row(key, rows, head.dtype, *share)
     return noise(sources).reshape(head.shape)
+
+
+def _is_small(shape: tuple[int, ...]) -> bool:
+    return all(isinstance(size, int) for size in shape) and math.prod(shape) <= SMALL

@@ -57,8 +57,7 @@ def fit_temperature(
     References:
         Guo et al. 2017, section 4.2 (temperature scaling).
     """
-    counts = _where.parse_for(where, heads)
-    (logits,) = head_arrays(counts.heads(heads), "logits")
+    counts, (logits,) = _where.head_arrays_of(where, heads, "logits")
     labels = counts.labels(labels)
     is_target = _checks.target_mask(labels, logits, "heads.logits")
     if logits.size == 0:

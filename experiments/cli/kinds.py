@@ -119,7 +119,7 @@ def _parse_data_folder(text: str) -> str:
 
 def _is_data_folder(value: Any) -> bool:
     try:
-        return value is None or (isinstance(value, str) and b"\0" not in os.fsencode(value))
+        return isinstance(value, str) and b"\0" not in os.fsencode(value)
     except UnicodeEncodeError:
         return False
 
@@ -151,6 +151,6 @@ TRAIN_PER_CLASS = Kind(
 """A whole number from 1 on, or `all`, which becomes None."""
 PATH = Kind(_parse_path)
 DATA_FOLDER = Kind(_parse_data_folder, _is_data_folder)
-"""A folder, made absolute so that commands in other folders find it; or None."""
+"""A folder, made absolute so that commands in other folders find it."""
 NUMBERS = Kind(_parse_numbers, _are_numbers)
 """Numbers from 0 on by name, such as `temperature=0.2,retain_probability=0.4`."""
