@@ -28,3 +28,14 @@ def like(array: jax.Array, other: jax.Array) -> jax.Array:
     spec = PartitionSpec(*sharding.spec[: array.ndim])
     resharded: jax.Array = jax.sharding.reshard(array, NamedSharding(sharding.mesh, spec))
     return resharded
+
+
+def together(array: jax.Array) -> jax.Array:
+    """Returns an array with every number on every device, on a mesh of explicit axes."""
+    sharding = explicit(array)
+    if sharding is None:
+        return array
+    gathered: jax.Array = jax.sharding.reshard(
+        array, NamedSharding(sharding.mesh, PartitionSpec(*[None] * array.ndim))
+    )
+    return gathered

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
+from dropmax_jax._sharding import together
 from dropmax_jax.metrics._examples import is_correct, predictions, sort_kept_first
 
 
@@ -116,6 +117,9 @@ def adaptive_calibration_error(
     """
     num_bins = _checks.positive_int("num_bins", num_bins)
     confidence, correct, where = _confidence_and_correctness(log_probs, labels, where)
+    # A sort needs all examples on one device.
+    confidence, correct = together(confidence), together(correct)
+    where = None if where is None else together(where)
     order = sort_kept_first(confidence, where)
     confidence, correct = confidence[order], correct[order]
     if where is None:

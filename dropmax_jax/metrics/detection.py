@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks
+from dropmax_jax._sharding import together
 from dropmax_jax.metrics._examples import mean, sort_kept_first
 
 
@@ -150,7 +151,10 @@ def _scores_and_flags(
     if array.size == 0:
         raise ValueError(f"{scores_name} must have an example, but has shape {array.shape}")
     mask = _checks.example_mask(where, array.shape, scores_name)
+    # A sort needs all scores on one device.
+    array, booleans = together(array).ravel(), together(booleans).ravel()
     if mask is None:
-        return array.ravel(), booleans.ravel(), None
+        return array, booleans, None
+    mask = together(mask).ravel()
     # Scores that do not count may be NaN.
-    return jnp.where(mask, array, 0.0).ravel(), booleans.ravel(), mask.ravel()
+    return jnp.where(mask, array, 0.0), booleans, mask

@@ -1,13 +1,17 @@
 """What functions give on eight devices: `python -m tests.dropmax_jax.sharded`.
 
 Each value is compared with that of one device. The program prints JSON: for each function, mesh and
-way to spread the heads, `right`, or the error, and the collectives that move whole heads.
+way to spread the heads, the difference or the error, and the collectives that move whole heads.
+With `--times` it measures instead how many times as long a call takes as on one device.
 """
 
+import contextlib
 import json
 import os
 import re
+import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,13 +24,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dropmax_jax import METHODS, Heads, Method, dropmax_loss, dropmax_loss_and_terms, elbo, metrics
+from dropmax_jax import (
+    METHODS,
+    Heads,
+    Method,
+    dropmax_loss,
+    dropmax_loss_and_terms,
+    dropmax_uncertainty,
+    elbo,
+    metrics,
+)
+from dropmax_jax.methods.temperature_scaling import fit_temperature
 
 # More than a block, so that the loss goes in blocks on CPU.
 SHAPE = (64, 1024)
 KEY = jax.random.key(5)
 HEADS = Heads(*(jax.random.normal(jax.random.key(i), SHAPE) for i in range(3)))
 LABELS = jnp.arange(SHAPE[0]) * 15
+# `--times` measures this many times the examples, since a device needs something to do.
+TIMED = 32
 SPREADS = {
     "batch": (PartitionSpec("b"), PartitionSpec("b")),
     "classes": (PartitionSpec(None, "c"), PartitionSpec()),
@@ -51,6 +67,13 @@ def functions() -> dict[str, Callable[..., Any]]:
     def of_metric(metric: Callable[..., Any]) -> Callable[..., Any]:
         return lambda heads, labels: metric(jax.nn.log_softmax(heads.logits), labels)
 
+    def of_detection(metric: Callable[..., Any]) -> Callable[..., Any]:
+        def detect(heads: Heads, labels: jax.Array) -> Any:
+            entropies = metrics.predictive_entropy(jax.nn.log_softmax(heads.logits))
+            return metric(entropies, labels % 2 == 0, where=labels % 7 > 0)
+
+        return detect
+
     found: dict[str, Callable[..., Any]] = {
         "dropmax_loss": with_gradient(dropmax_loss),
         "dropmax_loss, probabilities": with_gradient(soft),
@@ -69,11 +92,17 @@ def functions() -> dict[str, Callable[..., Any]]:
         found[f"{name}.log_probs"] = lambda heads, labels, method=method, of=of: method.log_probs(
             of(heads)
         )
-    for name in ("error_rate", "nll", "brier", "expected_calibration_error"):
+    scores = ("error_rate", "nll", "brier")
+    calibration = ("expected_calibration_error", "adaptive_calibration_error", "reliability_bins")
+    for name in scores + calibration:
         found[name] = of_metric(getattr(metrics, name))
     found["predictive_entropy"] = lambda heads, labels: metrics.predictive_entropy(
         jax.nn.log_softmax(heads.logits)
     )
+    for name in ("auroc", "risk_coverage", "area_under_risk_coverage"):
+        found[name] = of_detection(getattr(metrics, name))
+    found["dropmax_uncertainty"] = lambda heads, labels: dropmax_uncertainty(KEY, heads, 3)
+    found["fit_temperature"] = lambda heads, labels: fit_temperature(Heads(heads.logits), labels)
     return found
 
 
@@ -91,20 +120,46 @@ def collectives(program: str) -> Iterator[str]:
             yield f"{name} of {kind}[{sizes}]"
 
 
-def compare(function: Callable[..., Any], mesh_type: str, spread: str) -> dict[str, Any]:
-    """The outcome of a function on a mesh."""
+def on_mesh(
+    function: Callable[..., Any], mesh_type: str, spread: str, heads: Heads, labels: jax.Array
+) -> tuple[jax.stages.Compiled, tuple[Heads, jax.Array]]:
+    """A function compiled for a mesh, and its arguments there."""
     mesh = jax.make_mesh((2, 4), ("b", "c"), axis_types=(getattr(AxisType, mesh_type),) * 2)
     of_heads, of_labels = (NamedSharding(mesh, spec) for spec in SPREADS[spread])
-    heads, labels = jax.device_put(HEADS, of_heads), jax.device_put(LABELS, of_labels)
+    there = jax.device_put(heads, of_heads), jax.device_put(labels, of_labels)
+    with use_mesh(mesh):
+        return jax.jit(function).lower(*there).compile(), there
+
+
+def compare(function: Callable[..., Any], mesh_type: str, spread: str) -> dict[str, Any]:
+    """The outcome of a function on a mesh."""
     wanted = jax.jit(function)(HEADS, LABELS)
     try:
-        with use_mesh(mesh):
-            program = jax.jit(function).lower(heads, labels).compile()
-            found = program(heads, labels)
+        program, there = on_mesh(function, mesh_type, spread, HEADS, LABELS)
+        found = program(*there)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
     moves = sorted(set(collectives(str(program.as_text()))))
     return {"difference": difference(found, wanted), "moves": moves}
+
+
+def times(function: Callable[..., Any]) -> dict[str, float]:
+    """How many times as long as on one device a function takes, for each mesh and spread."""
+    heads, labels = jax.tree.map(lambda array: jnp.concatenate([array] * TIMED), (HEADS, LABELS))
+    calls = {"one device": (jax.jit(function).lower(heads, labels).compile(), (heads, labels))}
+    for mesh in MESHES:
+        for spread in SPREADS:
+            with contextlib.suppress(Exception):  # `compare` reports it.
+                calls[f"{mesh}, {spread}"] = on_mesh(function, mesh, spread, heads, labels)
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(10):
+        for name, (program, arguments) in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program(*arguments))
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    one = medians.pop("one device")
+    return {name: round(value / one, 2) for name, value in medians.items()}
 
 
 def over_classes() -> dict[str, float]:
@@ -143,22 +198,29 @@ def over_classes() -> dict[str, float]:
 
 def difference(one: Any, other: Any) -> float:
     """The largest between two pytrees, relative to one plus the size of the value."""
-    return max(
-        float(np.max(np.abs(np.asarray(a) - b) / (1 + np.abs(b))))
-        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    )
+
+    def largest(a: np.ndarray, b: np.ndarray) -> float:
+        gaps = np.abs(a - b) / (1 + np.abs(b))
+        return float(np.max(np.where(np.isnan(a) & np.isnan(b), 0, gaps)))
+
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return max(largest(np.asarray(a), np.asarray(b)) for a, b in pairs)
 
 
 def main() -> None:
     """Prints all functions, or those named."""
+    names = [name for name in sys.argv[1:] if name != "--times"]
+    chosen = {name: one for name, one in functions().items() if not names or name in names}
+    if "--times" in sys.argv:
+        print(json.dumps({name: times(function) for name, function in chosen.items()}, indent=2))
+        return
     found = {
         name: {
             f"{mesh}, {spread}": compare(function, mesh, spread)
             for mesh in MESHES
             for spread in SPREADS
         }
-        for name, function in functions().items()
-        if not sys.argv[1:] or name in sys.argv[1:]
+        for name, function in chosen.items()
     }
     print(json.dumps({"jit": found, "shard_map": over_classes()}))
 
