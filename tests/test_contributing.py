@@ -67,6 +67,7 @@ def test_the_method_the_network_the_data_and_the_flag_train_together(changed: Pa
     assert "mlp, stripes" in run(changed, "experiments.mnist", "--savedir=run", "--resume")
 
 
+@pytest.mark.slow
 def test_the_tests_pass_for_the_method(changed: Path) -> None:
     arguments = (
         "-n",
