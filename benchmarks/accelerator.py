@@ -2,7 +2,7 @@
 
 from benchmarks import checks, machine
 from experiments.cli import command
-from experiments.cli.config_flags import DATA, ConfigFlags
+from experiments.cli.config_flags import MNIST_DATA, MNIST_DATASETS, ConfigFlags
 from experiments.cli.errors import UserError
 from experiments.cli.kinds import POSITIVE_FLOAT, integer, several
 
@@ -26,7 +26,7 @@ _MAX_GIGABYTES = FLAGS.define(
     POSITIVE_FLOAT,
 )
 _ALLOW_CPU = FLAGS.switch("allow_cpu", "measure where there is no accelerator, too")
-_DATA = ConfigFlags(FLAGS, DATA)
+_DATA = ConfigFlags(FLAGS, MNIST_DATA, datasets=MNIST_DATASETS)
 _SAVEDIR = checks.savedir(FLAGS)
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     import jax
 
     from benchmarks import accelerator_report, loss_report, loss_timing, step_timing
-    from experiments import data
+    from experiments.data import datasets
 
     if jax.default_backend() == "cpu" and not _ALLOW_CPU.value:
         raise UserError(
@@ -47,7 +47,7 @@ def main() -> None:
     device = jax.devices()[0]
     found = {**machine.describe(), "device": device.device_kind, "devices": jax.device_count()}
     print(f"{found['devices']} x {found['device']}, {machine.in_words(found)}", flush=True)
-    dataset = data.load_aloud(_DATA.config())
+    dataset = datasets.load_aloud(_DATA.config())
     results = {
         "machine": found,
         "rounds": _ROUNDS.value,

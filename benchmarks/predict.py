@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import checks, machine, recipe, workers
 from experiments.cli import command
-from experiments.cli.config_flags import DATA, ConfigFlags
+from experiments.cli.config_flags import MNIST_DATA, MNIST_DATASETS, ConfigFlags
 from experiments.cli.errors import RunFailedError
 from experiments.cli.kinds import POSITIVE_FLOAT, choice, integer, several
 
@@ -34,7 +34,7 @@ _BATCHES = FLAGS.define(
 _IMAGES = FLAGS.define("images", 10_000, "how many, a multiple of the batch sizes", integer())
 _ROUNDS = FLAGS.define("rounds", 7, "times that each has its turn", integer())
 _SECONDS = FLAGS.define("seconds", 3.0, "of a turn; one prediction at least", POSITIVE_FLOAT)
-_DATA = ConfigFlags(FLAGS, DATA)
+_DATA = ConfigFlags(FLAGS, MNIST_DATA, datasets=MNIST_DATASETS)
 _SAVEDIR = checks.savedir(FLAGS)
 
 
@@ -45,10 +45,10 @@ def main() -> None:
     savedir = checks.result_folder(_SAVEDIR.value)
     # We import late, so that --help and mistakes in flags are answered at once.
     from benchmarks import predict_report
-    from experiments import data
+    from experiments.data import datasets
 
     found = machine.describe_aloud()
-    dataset = data.load_aloud(_DATA.config())
+    dataset = datasets.load_aloud(_DATA.config())
     # Images repeat if there are too few: predicting one twice takes as long as predicting two.
     images = np.resize(dataset.test.images, (_IMAGES.value, *dataset.test.images.shape[1:]))
     records: list[dict[str, Any]] = []

@@ -7,8 +7,7 @@ not need.
 
 from typing import NamedTuple
 
-from benchmarks.recipe import BATCH_SIZE, NETWORKS, heads_of
-from experiments.data.split import NUM_CLASSES
+from benchmarks.recipe import BATCH_SIZE, NETWORKS, NUM_CLASSES, heads_of
 
 
 class Product(NamedTuple):

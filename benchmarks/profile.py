@@ -6,14 +6,14 @@ from pathlib import Path
 
 from benchmarks import checks, machine
 from experiments.cli import command
-from experiments.cli.config_flags import DATA, ConfigFlags
+from experiments.cli.config_flags import MNIST_DATA, MNIST_DATASETS, ConfigFlags
 from experiments.cli.kinds import integer
 
 FLAGS = command.Flags()
 _MODELS = checks.models(FLAGS, ["dropmax"])
 _NETWORKS = checks.networks(FLAGS, "networks to train them with")
 _STEPS = FLAGS.define("steps", 100, "to take the mean over, rounded up to whole epochs", integer())
-_DATA = ConfigFlags(FLAGS, DATA)
+_DATA = ConfigFlags(FLAGS, MNIST_DATA, datasets=MNIST_DATASETS)
 _SAVEDIR = checks.savedir(FLAGS)
 
 
@@ -27,10 +27,10 @@ def main() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_dump_to={folder} --xla_dump_hlo_as_text"
         os.environ["JAX_PLATFORMS"] = "cpu"
         from benchmarks import profile_report, step_profile
-        from experiments import data
+        from experiments.data import datasets
 
         found = machine.describe_aloud()
-        dataset = data.load_aloud(_DATA.config())
+        dataset = datasets.load_aloud(_DATA.config())
         records = [
             step_profile.measure(model, network, dataset.train, _STEPS.value, Path(folder))
             for network in _NETWORKS.value

@@ -11,14 +11,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from experiments.data.split import NUM_CLASSES
-
 BATCH_SIZE = 100
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-4
 TEMPERATURE = 0.1
 EPSILON = 1e-20
 IMAGE_SIZE = 28
+NUM_CLASSES = 10
 
 MODELS = ("softmax", "dropmax")
 MASK_HEADS = ("prior_logits", "label_logits")

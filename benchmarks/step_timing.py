@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from benchmarks.machine import memory_bytes as host_memory_bytes
 from experiments.data.split import Split
 from experiments.runtime import devices
-from experiments.train import training
 from experiments.train.config import PRECISIONS, Config
+from experiments.train.steps import programs
+from experiments.train.steps.setup import make_setup
 
 
 def measure(
@@ -57,12 +58,12 @@ def memory_bytes(device: Any) -> int:
 
 
 def _measure(config: Config, train: Split, rounds: int, seconds: float) -> dict[str, Any]:
-    setup = training.make_setup(config, len(train.labels))
+    setup = make_setup(config, len(train.labels))
     seeds = jnp.asarray(config.seeds)
-    initial = jax.jit(training.initial_states, static_argnums=0)(setup, seeds)
+    initial = jax.jit(programs.initial_states, static_argnums=0)(setup, seeds)
     state = devices.replicate(initial)
-    data = training.shard_examples(train)
-    run_steps = training.pmapped_train_steps(setup)
+    data = programs.shard_examples(train)
+    run_steps = programs.pmapped_train_steps(setup)
     step = 0
 
     def epoch() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import checks, machine, recipe, workers
 from benchmarks.peers import PEERS
 from experiments.cli import command
-from experiments.cli.config_flags import DATA, ConfigFlags
+from experiments.cli.config_flags import MNIST_DATA, MNIST_DATASETS, ConfigFlags
 from experiments.cli.kinds import POSITIVE_FLOAT, choice, integer, several
 
 FLAGS = command.Flags()
@@ -24,7 +24,7 @@ _MODELS = checks.models(FLAGS)
 _NETWORKS = checks.networks(FLAGS, "networks to train them with")
 _ROUNDS = FLAGS.define("rounds", 7, "times that each trainer has its turn", integer())
 _SECONDS = FLAGS.define("seconds", 10.0, "of a turn", POSITIVE_FLOAT)
-_DATA = ConfigFlags(FLAGS, DATA)
+_DATA = ConfigFlags(FLAGS, MNIST_DATA, datasets=MNIST_DATASETS)
 _SAVEDIR = checks.savedir(FLAGS)
 
 
@@ -34,10 +34,10 @@ def main() -> None:
     savedir = checks.result_folder(_SAVEDIR.value)
     # We import late, so that --help and mistakes in flags are answered at once.
     from benchmarks import agreement, train_report
-    from experiments import data
+    from experiments.data import datasets
 
     found = machine.describe_aloud()
-    dataset = data.load_aloud(_DATA.config())
+    dataset = datasets.load_aloud(_DATA.config())
     agreement.check_trainers(names, _MODELS.value, _NETWORKS.value, dataset.train)
     records: list[dict[str, Any]] = []
     for network in _NETWORKS.value:

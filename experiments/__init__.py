@@ -2,13 +2,13 @@
 
 Commands, each run by `python -m experiments.NAME`:
 
-- `mnist`: trains and tests a model.
+- `mnist`: trains and tests a model on MNIST; `images`: on images of any kind.
 - `table`: the paper's table. `calibration`: calibration and detection of errors.
-- `masks`: draws the classes a model retains. `predict`: recognises digits in image files.
+- `masks`: draws the classes a model retains. `predict`: predicts image files.
 
 Folders:
 
-- `data`: images and labels. `networks`: LeNet and CNN.
+- `data`: images and labels. `networks`: LeNet, CNN and residual networks.
 - `train`: a run, from configuration to evaluation. `trained`: loads what a run trained.
 - `reports`: tables, plots, statistics. `cli`: flags, errors, signals.
 - `runtime`: devices, processes, files, JAX's settings.

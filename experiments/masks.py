@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.cli import command
+from experiments.cli import command, run_flags
 from experiments.cli.errors import UserError
-from experiments.cli.kinds import PATH
+from experiments.cli.kinds import DATA_FOLDER, PATH
+from experiments.data.catalogue import row_of
 from experiments.runtime.files import is_read_only
 
 FLAGS = command.Flags()
-_SAVEDIR = FLAGS.define("savedir", "results/dropmax", "folder of a run of experiments.mnist", PATH)
+_savedir = run_flags.define(FLAGS, "savedir")
 _OUTPUT = FLAGS.define(
     "output",
     None,
@@ -24,11 +25,17 @@ _MNIST_PATH = FLAGS.define(
     "folder of MNIST's four IDX files, if it is not where the run found it",
     PATH,
 )
+_DATA_PATH = FLAGS.define(
+    "data_path",
+    None,
+    "folder or file of another data set, if it is not where the run found it",
+    DATA_FOLDER,
+)
 
 
 def main() -> None:
     """Runs the command."""
-    savedir = _SAVEDIR.value
+    savedir = _savedir()
     # On read-only media, the current folder has to do.
     output = (Path() if is_read_only(savedir) else savedir) / "masks.png"
     if _OUTPUT.value is not None:
@@ -46,13 +53,14 @@ def main() -> None:
     run = trained.load(savedir)
     if "prior_logits" not in run.setup.method.heads:
         raise UserError(f"the model in {savedir} has no retain probabilities: train dropmax")
-    test = trained.load_data(run, _MNIST_PATH.value).test
+    test = trained.load_data(run, _MNIST_PATH.value, _DATA_PATH.value).test
     # The first seed's: a figure is of one model.
     heads = jax.tree.map(lambda head: head[0], run.heads(test.images))
     retained = np.asarray(jax.nn.sigmoid(heads.prior_logits))
     softmax = np.asarray(jax.nn.softmax(heads.logits))
     masked = np.exp(run.setup.method.log_probs(heads))
-    plots.masks(test, retained, softmax, masked, output)
+    names, strokes = run.config.class_names, row_of(run.config.dataset).strokes
+    plots.masks(test, retained, softmax, masked, output, names, strokes)
     print(f"wrote {output.absolute()}")
 
 

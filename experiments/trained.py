@@ -11,14 +11,18 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from dropmax_jax import Heads
-from experiments import data
 from experiments.cli.errors import UserError
-from experiments.data import Dataset, Split
+from experiments.data import datasets
+from experiments.data.catalogue import row_of
+from experiments.data.datasets import Dataset
+from experiments.data.split import Split
 from experiments.runtime import devices, jax_settings
 from experiments.runtime.files import read_json, shared_folder
-from experiments.train import evaluation, training
+from experiments.train import evaluation
 from experiments.train.checkpoints import Checkpoint, Checkpoints
-from experiments.train.config import Config, read_config
+from experiments.train.config import Config, read_config_of_run
+from experiments.train.steps import programs
+from experiments.train.steps.setup import Setup, make_setup
 
 
 class TrainedRun(NamedTuple):
@@ -35,7 +39,7 @@ class TrainedRun(NamedTuple):
 
     folder: Path
     config: Config
-    setup: training.Setup
+    setup: Setup
     params: Any
     fitted: np.ndarray | None
 
@@ -48,7 +52,8 @@ class TrainedRun(NamedTuple):
         """The heads of images, NumPy arrays.
 
         Args:
-            images: uint8 `[N, 28, 28]`, N at least 1, light digits on dark ground, as in MNIST.
+            images: uint8 `[N, *config.image_shape]`, N at least 1: of MNIST `[N, 28, 28]`, light
+                digits on dark ground.
             num_samples: If not 0, forward passes with dropout on, whose noise depends on the seed
                 and on an image's place; else one pass without.
 
@@ -61,7 +66,9 @@ class TrainedRun(NamedTuple):
         predict = evaluation.predictor(self.setup.network, num_samples)
         with jax_settings.applied(self.config.jax_settings):
             params = devices.replicate(self.params)
-            return predict(params, self.seeds, evaluation.shard_images(_unlabelled(images)))
+            split = self._unlabelled(images)
+            spread = evaluation.shard_images(split, self.setup.network, keep=False)
+            return predict(params, self.seeds, spread)
 
     def log_probs(self, images: ArrayLike) -> np.ndarray:
         """The log-probabilities of the classes, in nats, as the run's own test predicts them.
@@ -79,11 +86,22 @@ class TrainedRun(NamedTuple):
         if self.setup.method.fit is not None and self.fitted is None:
             raise UserError(
                 f"the run in {self.folder} lacks what {self.config.model} fits on validation data: "
-                f"run experiments.mnist --mode=test --savedir={self.folder} first"
+                f"run {_command(self.config)} --mode=test --savedir={self.folder} first"
             )
         heads = self.heads(images, self.setup.method.num_samples)
         with jax_settings.applied(self.config.jax_settings):
             return np.asarray(evaluation.log_probs(self.setup.method, heads, self.fitted))
+
+    def _unlabelled(self, images: ArrayLike) -> Split:
+        """Images, checked, with labels that nothing looks at."""
+        array, shape = np.asarray(images), self.config.image_shape
+        if array.dtype != np.uint8 or array.shape[1:] != shape or not len(array):
+            sizes = ", ".join(map(str, shape))
+            raise ValueError(
+                f"images must be uint8 [N, {sizes}] with N at least 1, but is {array.dtype} "
+                f"{list(array.shape)}"
+            )
+        return Split(array, np.zeros(len(array), np.int32))
 
 
 def load(savedir: str | os.PathLike[str]) -> TrainedRun:
@@ -102,11 +120,9 @@ def load(savedir: str | os.PathLike[str]) -> TrainedRun:
         (1, 5, 10)
     """
     savedir = Path(savedir)
-    if not (savedir / "config.json").is_file():
-        raise UserError(f"there is no run in {savedir}: train one with experiments.mnist first")
-    config = read_config(savedir / "config.json")
+    config = read_config_of_run(savedir)
     # Only the schedule of the learning rate depends on the number of images.
-    setup = training.make_setup(config, num_train=config.batch_size)
+    setup = make_setup(config, num_train=config.batch_size)
     # Orbax starts an event loop. A notebook's thread has one already, a new thread has none.
     with (
         shared_folder(savedir),
@@ -118,37 +134,49 @@ def load(savedir: str | os.PathLike[str]) -> TrainedRun:
     return TrainedRun(savedir, config, setup, checkpoint.state.params, fitted)
 
 
-def load_data(run: TrainedRun, mnist_path: str | None = None) -> Dataset:
+def load_data(
+    run: TrainedRun, mnist_path: str | None = None, data_path: str | None = None
+) -> Dataset:
     """Loads the data that a run was trained on.
 
     Args:
         run: The run.
-        mnist_path: Where its data are, if they are no longer where the run found them.
+        mnist_path: Where MNIST is, if it is no longer where the run found it.
+        data_path: Where other data are.
 
     Raises:
         UserError: The data are not there, or not the same any more.
     """
     config = run.config
-    here = dataclasses.replace(config, mnist_path=mnist_path or config.mnist_path)
-    dataset = data.load_for(here)
-    if data.fingerprint(dataset) != config.data_fingerprint:
-        raise UserError(f"the run in {run.folder} was trained on other data: pass its --mnist_path")
+    here = config
+    if mnist_path is not None or data_path is not None:
+        here = dataclasses.replace(config, mnist_path=mnist_path, data_path=data_path)
+    dataset = datasets.load_for(here)
+    if dataset.fingerprint() != config.data_fingerprint:
+        flag = "--mnist_path" if row_of(config.dataset).source == "mnist" else "--data_path"
+        raise UserError(f"the run in {run.folder} was trained on other data: pass its {flag}")
     return dataset
 
 
-def _newest_checkpoint(savedir: Path, config: Config, setup: training.Setup) -> Checkpoint:
+def _newest_checkpoint(savedir: Path, config: Config, setup: Setup) -> Checkpoint:
     folder = savedir / "checkpoints"
     checkpoint = None
     if folder.is_dir():
         with Checkpoints(folder, read_only=True) as checkpoints:
-            like = training.abstract_states(setup, config.seeds)
+            like = programs.abstract_states(setup, config.seeds)
             checkpoint = checkpoints.restore(like, warn=_warn)
     if checkpoint is None:
         raise UserError(
-            f"there is no checkpoint in {savedir}: train with experiments.mnist --resume, or into "
+            f"there is no checkpoint in {savedir}: train with {_command(config)} --resume, or into "
             "another --savedir"
         )
     return checkpoint
+
+
+def _command(config: Config) -> str:
+    """The command that trains such runs."""
+    name = "mnist" if row_of(config.dataset).source == "mnist" else "images"
+    return f"experiments.{name}"
 
 
 def _warn(line: str) -> None:
@@ -156,7 +184,7 @@ def _warn(line: str) -> None:
 
 
 def _fitted(
-    savedir: Path, config: Config, setup: training.Setup, checkpoint: Checkpoint
+    savedir: Path, config: Config, setup: Setup, checkpoint: Checkpoint
 ) -> np.ndarray | None:
     """What `summary.json` says was fitted to the checkpoint; None if it does not say."""
     is_last = len(checkpoint.progress["history"]) == config.num_epochs
@@ -168,18 +196,3 @@ def _fitted(
         return None
     is_right = fitted.shape[:1] == (len(config.seeds),) and np.isfinite(fitted).all()
     return fitted if is_right else None
-
-
-def _unlabelled(images: ArrayLike) -> Split:
-    """Images, checked, with labels that nothing looks at.
-
-    Raises:
-        ValueError: See `TrainedRun.heads`.
-    """
-    array = np.asarray(images)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[1:] != (28, 28) or not len(array):
-        raise ValueError(
-            "images must be uint8 [N, 28, 28] with N at least 1, but is "
-            f"{array.dtype} {list(array.shape)}"
-        )
-    return Split(array, np.zeros(len(array), np.int32))

@@ -24,10 +24,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from experiments import data
 from experiments.cli import command
 from experiments.cli.errors import RunFailedError
 from experiments.cli.kinds import POSITIVE_FLOAT, integer
+from experiments.data import datasets
 from experiments.runtime.files import UNFINISHED
 from experiments.train import config
 from tests.experiments.fake_mnist import write_mnist
@@ -251,7 +251,7 @@ class Soak:
         ]
         if unfinished:
             raise LostError(f"left behind: {unfinished}")
-        dataset = data.load(mnist_path=self.folder / "mnist", train_per_class=20)
+        dataset = datasets.load(mnist_path=self.folder / "mnist", train_per_class=20)
         numbers = numbers_of(
             self.savedir, config.read_config(self.savedir / "config.json"), dataset
         )

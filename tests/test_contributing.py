@@ -54,7 +54,7 @@ def run(folder: Path, *arguments: str) -> str:
 
 
 def test_the_method_the_network_the_data_and_the_flag_train_together(changed: Path) -> None:
-    command = ("experiments.mnist", "--savedir=run", "--num_epochs=6", "--train_per_class=50")
+    command = ("experiments.images", "--savedir=run", "--num_epochs=6", "--train_per_class=50")
     choices = ("--model=confidence_penalty", "--network=mlp", "--dataset=stripes")
     own = ("--hyperparameters=strength=0.5", "--dropout_rate=0.2")
     assert "confidence_penalty, mlp, stripes" in run(changed, *command, *choices, *own)
@@ -64,7 +64,7 @@ def test_the_method_the_network_the_data_and_the_flag_train_together(changed: Pa
     summary = json.loads((changed / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["test_error_percent"][0] < 50
     # The run keeps what no flag changes.
-    assert "mlp, stripes" in run(changed, "experiments.mnist", "--savedir=run", "--resume")
+    assert "mlp, stripes" in run(changed, "experiments.images", "--savedir=run", "--resume")
 
 
 @pytest.mark.slow

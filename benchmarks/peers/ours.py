@@ -13,8 +13,10 @@ from dropmax_jax.metrics import mean_log_probs
 from experiments.calibration.predictions import NUM_SAMPLES
 from experiments.data.split import Split
 from experiments.runtime import devices
-from experiments.train import evaluation, training
+from experiments.train import evaluation
 from experiments.train.config import Config
+from experiments.train.steps import programs, training
+from experiments.train.steps.setup import Setup, make_setup
 
 
 def make(
@@ -28,10 +30,10 @@ def make(
     """Puts state and data on the device and trains in programs of up to an epoch."""
     setup = _setup(model, network, len(labels), num_seeds)
     seeds = jnp.arange(num_seeds)
-    initial = jax.jit(training.initial_states, static_argnums=0)(setup, seeds)
+    initial = jax.jit(programs.initial_states, static_argnums=0)(setup, seeds)
     state = devices.replicate(initial._replace(params=_stacked(model, params, num_seeds)))
-    data = training.shard_examples(Split(images, labels))
-    run_steps = training.pmapped_train_steps(setup)
+    data = programs.shard_examples(Split(images, labels))
+    run_steps = programs.pmapped_train_steps(setup)
     step = 0
 
     def run(num_steps: int) -> None:
@@ -94,7 +96,7 @@ def predictor(
     del batch_size
     setup = _setup(model, network, BATCH_SIZE)
     labels = np.zeros(len(images), np.int32)
-    on_devices = evaluation.shard_images(Split(images, labels))
+    on_devices = evaluation.shard_images(Split(images, labels), setup.network)
     replicated = devices.replicate(_stacked(model, params, 1))
     heads_of = evaluation.predictor(setup.network)
     seeds = np.zeros(1, np.int32)
@@ -120,9 +122,9 @@ def monte_carlo_predictor(
     return predictor(model, network, params, images, batch_size, num_masks=NUM_SAMPLES)
 
 
-def _setup(model: str, network: str, num_train: int, num_seeds: int = 1) -> training.Setup:
+def _setup(model: str, network: str, num_train: int, num_seeds: int = 1) -> Setup:
     config = Config(model, network, batch_size=BATCH_SIZE, seeds=tuple(range(num_seeds)))
-    return training.make_setup(config, num_train)
+    return make_setup(config, num_train)
 
 
 def _stacked(model: str, params: Params, num_seeds: int) -> Any:

@@ -13,13 +13,13 @@ from benchmarks.recipe import (
     LEARNING_RATE,
     MASK_HEADS,
     NETWORKS,
+    NUM_CLASSES,
     TEMPERATURE,
     WEIGHT_DECAY,
     Params,
     Trainer,
     params_of,
 )
-from experiments.data.split import NUM_CLASSES
 
 Tensors = dict[str, dict[str, Any]]
 

@@ -16,6 +16,7 @@ from benchmarks.recipe import (
     LEARNING_RATE,
     MASK_HEADS,
     NETWORKS,
+    NUM_CLASSES,
     TEMPERATURE,
     WEIGHT_DECAY,
     Params,
@@ -23,7 +24,6 @@ from benchmarks.recipe import (
     heads_of,
     params_of,
 )
-from experiments.data.split import NUM_CLASSES
 
 _BETA1, _BETA2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
 

@@ -4,13 +4,11 @@ The images are clean digits, digits on random backgrounds, and rotated digits on
 The command also measures how well each method's uncertainty detects errors and unfamiliar images.
 """
 
-from pathlib import Path
-
 from experiments.cli import command
-from experiments.cli.config_flags import ConfigFlags
+from experiments.cli.config_flags import ConfigFlags, results_folder
 from experiments.cli.kinds import PATH, choice, several
 
-# As in experiments.data.variants, which imports jax and would make --help slow.
+# As in experiments.data.forms.variants, which imports jax and would make --help slow.
 VARIANTS = ("clean", "background_random", "background_rotation")
 
 FLAGS = command.Flags()
@@ -20,21 +18,23 @@ _VARIANTS = FLAGS.define(
 _CONFIG = ConfigFlags(FLAGS, without=("model", "hyperparameters"), num_seeds=5)
 _SAVEDIR = FLAGS.define(
     "savedir",
-    Path("results/calibration"),
-    "folder of the tables, the pictures and the runs",
+    None,
+    "folder of the tables, the pictures and the runs (default: results/calibration, or "
+    "results/DATASET/calibration if the images are not MNIST's)",
     PATH,
 )
 
 
 def main() -> None:
     """Runs the command."""
-    config, savedir = _CONFIG.config(model="softmax"), _SAVEDIR.value
+    config = _CONFIG.config(model="softmax")
+    savedir = _SAVEDIR.value or results_folder(config.dataset, "calibration")
     command.set_up_jax()
     # Only now, so that --help and mistakes in flags are answered at once.
-    from experiments import data
     from experiments.calibration import comparison
+    from experiments.data import datasets
 
-    comparison.compare(config, data.load_aloud(config), _VARIANTS.value, savedir)
+    comparison.compare(config, datasets.load_aloud(config), _VARIANTS.value, savedir)
     for name in ("calibration", "detection"):
         print(f"\n{(savedir / f'{name}.md').read_text(encoding='utf-8')}")
     print(f"files: {savedir}")

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import data, trained
+from experiments import trained
 from experiments.calibration import diagrams, measures, predictions, report
 from experiments.calibration.measures import NUM_BINS, Measurement
-from experiments.data import Dataset, variants
+from experiments.data.datasets import Dataset, configured
+from experiments.data.forms import variants
 from experiments.runtime.files import locked_folder, write_json
 from experiments.train import run
 from experiments.train.config import Config
@@ -56,7 +57,7 @@ def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Pat
 
 def config_of(model: str, config: Config, images: Dataset) -> Config:
     """The configuration of one of the runs."""
-    own = config.with_data(images.name, data.fingerprint(images))
+    own = configured(config, images)
     return dataclasses.replace(own, model=model)
 
 

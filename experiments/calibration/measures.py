@@ -13,7 +13,8 @@ from jax import Array
 from dropmax_jax import metrics
 from experiments.calibration import predictions
 from experiments.calibration.predictions import Predictions
-from experiments.data import Dataset, variants
+from experiments.data.datasets import Dataset
+from experiments.data.forms import variants
 from experiments.trained import TrainedRun
 
 NUM_BINS = 15

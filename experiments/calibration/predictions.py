@@ -11,7 +11,7 @@ from jax import Array
 from dropmax_jax import METHODS, Heads, metrics
 from dropmax_jax.metrics import mean_log_probs
 from experiments.data.split import Split
-from experiments.train.training import seed_keys
+from experiments.train.steps.training import seed_keys
 from experiments.trained import TrainedRun
 
 NUM_SAMPLES = METHODS["mc_dropout"].num_samples

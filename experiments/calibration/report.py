@@ -7,8 +7,8 @@ from typing import Any
 
 from experiments.calibration.measures import NUM_BINS, Measurement, Measurements
 from experiments.calibration.predictions import NUM_SAMPLES
-from experiments.data import Dataset
-from experiments.data.variants import UNFAMILIAR
+from experiments.data.datasets import Dataset
+from experiments.data.forms.variants import UNFAMILIAR
 from experiments.reports.published import PAPER_CALIBRATION
 from experiments.reports.tables import cell, line, means, to_csv
 from experiments.runtime.files import write_text
@@ -37,9 +37,9 @@ NLL is in nats; ECE has {NUM_BINS} bins of equal width, adaptive ECE {NUM_BINS} 
 {NUM_SAMPLES} samples.
 
 `background_random` is mnist-back-rand of Larochelle et al. 2007: each pixel is the maximum of the
-digit's and of a value drawn uniformly from 0 to 255. `background_rotation` is the same over digits
-that are first turned by angles drawn uniformly from 0 to 2π. Both are made here from MNIST, so the
-images are not the very ones of the paper. If the paper's "background rotation" is mnist-rot-back of
+image's and of a value drawn uniformly from 0 to 255. `background_rotation` is the same over images
+that are first turned by angles drawn uniformly from 0 to 2π. Both are made here, so the images are
+not the very ones of the paper. If the paper's "background rotation" is mnist-rot-back of
 Larochelle et al., whose backgrounds are patches of photographs, its figures there are of another
 setup: they stand beside ours for orientation, not for comparison.
 """
@@ -47,7 +47,8 @@ setup: they stand beside ours for orientation, not for comparison.
 _DETECTION_NOTES = """\
 All but the area are AUROC: the probability that a random image to be detected scores higher than a
 random other one; 0.5 is chance. Own errors are told from right predictions on the test set,
-unfamiliar images from the test set: its images turned by 90° (rotated), with each pixel
+unfamiliar images from the test set: its images turned by 90°, or by 180° if they are not square
+(rotated), with each pixel
 replaced by uniform noise with probability 1/2 (noisy), in negative (inverted), and with the pixels
 in a random order, another for each image (scrambled). To models trained on `background_rotation`,
 rotated digits are not unfamiliar. The area under the risk-coverage curve is the error rate among

@@ -94,6 +94,20 @@ def _is_positive_float(value: Any) -> bool:
     return type(value) in {int, float} and 1e-37 <= value <= 1e38
 
 
+def _parse_from_0(text: str | float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not _is_from_0(value):
+        raise ValueError("must be a finite number from 0 on")
+    return value
+
+
+def _is_from_0(value: Any) -> bool:
+    return type(value) in {int, float} and (value == 0 or _is_positive_float(value))
+
+
 def _parse_train_per_class(text: str | int) -> int | None:
     if text == "all":
         return None
@@ -145,6 +159,7 @@ def _are_numbers(values: Any) -> bool:
 
 TEXT = Kind(str)
 POSITIVE_FLOAT = Kind(_parse_positive_float, _is_positive_float, "a positive number")
+FLOAT_FROM_0 = Kind(_parse_from_0, _is_from_0, "a number from 0 on")
 TRAIN_PER_CLASS = Kind(
     _parse_train_per_class, lambda value: value is None or integer().allows(value)
 )

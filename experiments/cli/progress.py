@@ -1,15 +1,17 @@
-"""What a person sees while a run trains."""
+"""What a person sees while a run trains, or while something else takes long."""
 
 import io
 import sys
 import time
-from typing import TextIO
+from collections.abc import Iterable, Iterator
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
 from experiments.runtime import processes
 
 _SECONDS_BETWEEN_LINES = 20.0
+_Item = TypeVar("_Item")
 
 
 class Progress:
@@ -64,3 +66,24 @@ class Progress:
             self._bar.write(text, file=self._stream)
         else:
             print(text, file=self._stream, flush=True)
+
+
+def followed(items: Iterable[_Item], total: int, name: str, unit: str) -> Iterator[_Item]:
+    """Passes items on; shows how many came, as `Progress` does.
+
+    Args:
+        items: To pass on.
+        total: How many there are.
+        name: Of what is done, such as "reading".
+        unit: What the items are called, such as "images".
+    """
+    stream: TextIO = sys.stderr if processes.is_first() else io.StringIO()
+    last_line = time.monotonic()
+    # On a pipe, tqdm's bar would be a line of its own at each update.
+    with tqdm(total=total, desc=name, unit=unit, file=stream, disable=not stream.isatty()) as bar:
+        for number, item in enumerate(items, start=1):
+            yield item
+            bar.update()
+            if bar.disable and time.monotonic() - last_line > _SECONDS_BETWEEN_LINES:
+                last_line = time.monotonic()
+                print(f"{name}: {number:,} of {total:,} {unit}", file=stream, flush=True)

@@ -1,13 +1,6 @@
-"""Images and labels: one file for each source, and `datasets`, which chooses among them."""
+"""Images and labels.
 
-from experiments.data.datasets import (
-    DATASETS,
-    Dataset,
-    fingerprint,
-    load,
-    load_aloud,
-    load_for,
-)
-from experiments.data.split import Split
-
-__all__ = ["DATASETS", "Dataset", "Split", "fingerprint", "load", "load_aloud", "load_for"]
+`catalogue` is the table of the data sets, `sources` what a source of images takes and gives, and
+`datasets` loads one by its name. Each source has a file of its own. `readers` read file formats;
+`forms` make images from images.
+"""

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.cli.errors import UserError
-from experiments.data.split import NUM_CLASSES, Split
+from experiments.data.catalogue import DIGITS
+from experiments.data.split import Split
 
 IMAGES_PER_CLASS = 500
 
@@ -45,8 +46,8 @@ def read() -> Split:
     if table.ndim != 2 or table.shape[1] != 28 * 28 + 1:
         raise UserError(f"{path} is not a table of 784 pixels and a label: {_INSTALL}")
     labels = table[:, -1].astype(np.int32)
-    counts = np.bincount(labels, minlength=NUM_CLASSES)
-    if counts.tolist() != [IMAGES_PER_CLASS] * NUM_CLASSES:
+    counts = np.bincount(labels, minlength=len(DIGITS))
+    if counts.tolist() != [IMAGES_PER_CLASS] * len(DIGITS):
         raise UserError(f"{path} does not hold {IMAGES_PER_CLASS} images a digit: {_INSTALL}")
     return Split(np.ascontiguousarray(table[:, :-1]).reshape(-1, 28, 28), labels)
 

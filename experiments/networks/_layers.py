@@ -11,8 +11,19 @@ from experiments.networks.convolution import conv_relu_pool
 glorot_uniform = nn.initializers.glorot_uniform()
 
 
+def check_image_size(images: Array, least: int) -> None:
+    """Raises `ValueError` if images `[B, H, W, C]` have fewer rows or columns than that."""
+    height, width = images.shape[1:3]
+    if min(height, width) < least:
+        raise ValueError(
+            f"images must have {least}x{least} pixels at least, but have {width}x{height}"
+        )
+
+
 class ConvReluPool(nn.Module):
     """A 5x5 convolution, relu and 2x2 max-pooling with stride 2.
+
+    Pooling leaves out the last of an odd number of rows or columns.
 
     Attributes:
         features: Number of output channels.
@@ -30,7 +41,13 @@ class ConvReluPool(nn.Module):
         kernel = self.param("kernel", glorot_uniform, (5, 5, images.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         images, kernel, bias = nn.dtypes.promote_dtype(images, kernel, bias, dtype=self.dtype)
-        return conv_relu_pool(images, kernel, bias, self.padding)
+        height, width = images.shape[1:3]
+        if height % 2 == width % 2 == 0:
+            return conv_relu_pool(images, kernel, bias, self.padding)
+        margin = (self.padding, self.padding)
+        images = jnp.pad(images, ((0, 0), margin, margin, (0, 0)))
+        height, width = (size - size % 2 for size in images.shape[1:3])
+        return conv_relu_pool(images[:, :height, :width], kernel, bias)
 
 
 class DenseRelu(nn.Module):

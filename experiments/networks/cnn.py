@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from dropmax_jax import Heads
 from dropmax_jax.linen import DropMaxHeads
-from experiments.networks._layers import ConvReluPool, DenseRelu, dropout
+from experiments.networks._layers import ConvReluPool, DenseRelu, check_image_size, dropout
 
 
 class CNN(nn.Module):
@@ -45,7 +45,11 @@ class CNN(nn.Module):
 
         Returns:
             `Heads` of float32 arrays `[B, K]`.
+
+        Raises:
+            ValueError: The images have fewer than 4 x 4 pixels.
         """
+        check_image_size(images, 4)
         features = ConvReluPool(32, padding=2, dtype=self.dtype)(images)
         features = ConvReluPool(64, padding=2, dtype=self.dtype)(features)
         features = features.reshape(images.shape[0], math.prod(features.shape[1:]))

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from dropmax_jax import Heads
 from dropmax_jax.linen import DropMaxHeads
-from experiments.networks._layers import ConvReluPool, DenseRelu, dropout
+from experiments.networks._layers import ConvReluPool, DenseRelu, check_image_size, dropout
 
 
 class LeNet(nn.Module):
@@ -45,7 +45,11 @@ class LeNet(nn.Module):
 
         Returns:
             `Heads` of float32 arrays `[B, K]`.
+
+        Raises:
+            ValueError: The images have fewer than 16 x 16 pixels.
         """
+        check_image_size(images, 16)
         features = ConvReluPool(20, dtype=self.dtype)(images)
         features = ConvReluPool(50, dtype=self.dtype)(features)
         features = features.reshape(images.shape[0], math.prod(features.shape[1:]))

@@ -1,5 +1,6 @@
 """The pictures that runs draw."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.data.split import Split
+from experiments.reports import masks_plot
 from experiments.reports.drawing import Figure, in_own_style, save
 
 _NOT_LOSS_TERMS = {
@@ -58,9 +60,15 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path
 
 @in_own_style
 def masks(
-    test: Split, retained: np.ndarray, softmax: np.ndarray, masked: np.ndarray, path: Path
+    test: Split,
+    retained: np.ndarray,
+    softmax: np.ndarray,
+    masked: np.ndarray,
+    path: Path,
+    class_names: Sequence[str] | None = None,
+    strokes: bool = True,
 ) -> None:
-    """Draws which classes a model retains: on average for each digit, and for confusing images.
+    """Draws which classes a model retains and confuses, on average and for confusing images.
 
     Args:
         test: The images and labels.
@@ -68,40 +76,16 @@ def masks(
         softmax: Probabilities by the class logits alone, `[N, K]`.
         masked: The model's probabilities, with the mean mask, `[N, K]`.
         path: Of the PNG.
+        class_names: In the order of the labels; None for numbers.
+        strokes: Whether the images show light strokes, which are drawn as dark ink.
     """
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 1.5))
-    left, right = halves
-    classes = np.arange(retained.shape[-1])
-    average = np.stack([retained[test.labels == digit].mean(0) for digit in classes])
-    axes = left.subplots()
-    image = axes.imshow(average, vmin=0, vmax=1, cmap="viridis")
-    left.colorbar(image, ax=axes, shrink=0.8)
-    axes.set(
-        title="mean retain probability",
-        xlabel="class",
-        ylabel="true digit",
-        xticks=classes,
-        yticks=classes,
-    )
+    names = class_names or [str(number) for number in range(retained.shape[-1])]
     shown = saved_by_mask(test.labels, softmax, masked)[:4]
-    right.suptitle(f"{'digits' if len(shown) else 'no digit'} that the mask puts right")
-    panels = right.subplots(len(shown), 2, width_ratios=(1, 6), squeeze=False) if len(shown) else []
-    for index, (picture, bars) in zip(shown, panels, strict=True):
-        picture.imshow(test.images[index], cmap="gray_r")
-        picture.set_axis_off()
-        heights = {
-            "class logits alone": softmax[index],
-            "retain probability": retained[index],
-            "with the mask": masked[index],
-        }
-        for place, (name, values) in enumerate(heights.items()):
-            bars.bar(classes + 0.28 * (place - 1), values, 0.28, label=name)
-        bars.set(ylim=(0, 1.05), yticks=(0, 1), xticks=classes)
-        bars.get_xticklabels()[test.labels[index]].set_fontweight("bold")
-        if index == shown[0]:
-            right.legend(*bars.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    save(figure, path)
+    figure = masks_plot.draw(test, retained, softmax, masked, names, shown, strokes)
+    with warnings.catch_warnings():
+        # A name may have letters of scripts that the font lacks; it draws boxes for them.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        save(figure, path)
 
 
 def saved_by_mask(labels: np.ndarray, softmax: np.ndarray, masked: np.ndarray) -> np.ndarray:

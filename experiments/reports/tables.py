@@ -8,6 +8,8 @@ from typing import Any
 
 from experiments.reports.statistics import mean_and_half_width
 
+_LONGEST_NAME = 14
+
 Record = Mapping[str, Any]
 """A row by the names of its columns, with `X_half_width` beside `X` where there is one."""
 
@@ -53,3 +55,16 @@ def cell(record: Record, name: str, digits: int = 2, sign: str = "") -> str:
         return ""
     spread = "" if math.isnan(half_width) else f" ± {half_width:.{digits}f}"
     return f"{value:{sign}.{digits}f}{spread}"
+
+
+def shortened(name: str) -> str:
+    """A name of at most 14 letters, of which those in the middle may be left out.
+
+    Example:
+        >>> shortened("rex_begonia_leaf_variety_1")
+        'rex_bego…ety_1'
+    """
+    if len(name) <= _LONGEST_NAME:
+        return name
+    end = (_LONGEST_NAME - 1) // 2 - 1
+    return f"{name[: _LONGEST_NAME - 1 - end]}…{name[-end:]}"

@@ -2,43 +2,46 @@
 
 import dataclasses
 import sys
-from pathlib import Path
 
 from experiments.cli import command
-from experiments.cli.config_flags import ConfigFlags
+from experiments.cli.config_flags import ConfigFlags, results_folder
 from experiments.cli.errors import RunFailedError
 from experiments.cli.kinds import PATH, TRAIN_PER_CLASS, choice, several
-from experiments.train import config
+from experiments.train.config import METHOD_NAMES, Config
 
 FLAGS = command.Flags()
-_MODELS = FLAGS.define(
-    "models", config.METHOD_NAMES, "methods to compare", several(choice(config.METHOD_NAMES))
-)
+_MODELS = FLAGS.define("models", METHOD_NAMES, "methods to compare", several(choice(METHOD_NAMES)))
 _CONFIG = ConfigFlags(FLAGS, without=("model", "train_per_class", "hyperparameters"), num_seeds=5)
 _TRAIN_PER_CLASS = FLAGS.define(
     "train_per_class",
-    [100],
-    "training images of each class, such as 100,500,all",
+    None,
+    "training images of each class, such as 100,500,all (default: the data set's, 100 for MNIST)",
     several(TRAIN_PER_CLASS),
 )
-_SAVEDIR = FLAGS.define("savedir", Path("results/table"), "folder of the table and its runs", PATH)
+_SAVEDIR = FLAGS.define(
+    "savedir",
+    None,
+    "folder of the table and its runs (default: results/table, or results/DATASET/table if the "
+    "images are not MNIST's)",
+    PATH,
+)
 
 
 def main() -> None:
     """Runs the command."""
-    savedir = _SAVEDIR.value
+    savedir = _SAVEDIR.value or results_folder(_CONFIG.values()["dataset"], "table")
     command.set_up_jax()
     # Only now, so that --help and mistakes in flags are answered at once.
     from dropmax_jax import METHODS
-    from experiments import data
+    from experiments.data import datasets
     from experiments.table import table_rows
 
     # All data and folders first: a mistake in the last should not show after hours.
     planned = []
-    for size in _TRAIN_PER_CLASS.value:
-        config = _CONFIG.config(train_per_class=size)
-        dataset = data.load_aloud(config)
-        config = config.with_data(dataset.name, data.fingerprint(dataset))
+    for config in _configs():
+        dataset = datasets.load_aloud(config)
+        config = datasets.configured(config, dataset)
+        size = config.train_per_class
         folder = savedir / config.network / ("all" if size is None else str(size))
         for model in METHODS:
             if model in _MODELS.value:
@@ -61,6 +64,13 @@ def main() -> None:
     if failures:
         raise RunFailedError(f"{len(failures)} rows failed, the first: {failures[0]}")
     command.print_report(savedir / "table.md")
+
+
+def _configs() -> list[Config]:
+    """The configuration for each size of the training set."""
+    if _TRAIN_PER_CLASS.value is None:
+        return [_CONFIG.config()]
+    return [_CONFIG.config(train_per_class=size) for size in _TRAIN_PER_CLASS.value]
 
 
 if __name__ == "__main__":

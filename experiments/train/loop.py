@@ -3,7 +3,6 @@
 import functools
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,14 @@ from dropmax_jax import Method, metrics
 from experiments.cli.errors import RunFailedError
 from experiments.cli.progress import Progress
 from experiments.cli.stopping import Stopped, StopRequest
-from experiments.data import Dataset
+from experiments.data.datasets import Dataset
 from experiments.runtime import agreement, devices, processes
 from experiments.runtime.files import write_text
-from experiments.train import evaluation, tensorboard, training
+from experiments.train import evaluation, tensorboard
 from experiments.train.checkpoints import Checkpoint, Checkpoints
 from experiments.train.config import Config
+from experiments.train.steps import feeds, programs, training
+from experiments.train.steps.setup import make_setup
 from experiments.train.summary import rounded
 
 _SECONDS_A_CALL = 1.0
@@ -38,17 +39,17 @@ class Trainer:
         save_every: int,
     ) -> None:
         self.config, self.savedir, self.save_every = config, savedir, save_every
-        self.setup = training.make_setup(config, len(data.train.labels))
+        self.setup = make_setup(config, len(data.train.labels))
         self.checkpoints = checkpoints
         self.seeds = jax.numpy.asarray(config.seeds, np.int32)
         self.warnings: list[str] = []
-        like = training.abstract_states(self.setup, config.seeds)
+        like = programs.abstract_states(self.setup, config.seeds)
         restored = checkpoints.restore(like, self.warnings.append)
         if restored is None:
             self.step = 0
             self.history: list[dict[str, Any]] = []
             self.train_seconds = self.compile_seconds = self.epoch_seconds = 0.0
-            self.state = devices.replicate(training.initial_states(self.setup, self.seeds))
+            self.state = devices.replicate(programs.initial_states(self.setup, self.seeds))
         else:
             self.step = restored.step
             self.history = restored.progress["history"]
@@ -58,8 +59,12 @@ class Trainer:
             self.state = devices.replicate(restored.state)
         self.saved_epoch = len(self.history)
         agreement.run_on_first(lambda: tensorboard.remove_events(savedir, self.saved_epoch + 1))
-        self.data = training.shard_examples(data.train)
-        self.validation = evaluation.shard_images(data.validation)
+        self.feed = feeds.make_feed(self.setup, data.train, self.seeds)
+        if not feeds.fits(data.train):
+            size = data.train.images.nbytes / 1e9
+            self.warnings.append(f"the training images take {size:.1f} GB and are streamed")
+        keep = feeds.fits(data.validation)
+        self.validation = evaluation.shard_images(data.validation, self.setup.network, keep)
         self.predict = evaluation.predictor(self.setup.network)
 
     @property
@@ -92,11 +97,8 @@ class Trainer:
             self._write_metrics()
             return
         start = time.perf_counter()
-        run_steps = training.pmapped_train_steps(self.setup)
         # Zero steps, to compile: pmap's `lower` works for a single process only.
-        self.state = jax.block_until_ready(
-            run_steps(self.state, self.seeds, self.step, self.step, *self.data)
-        )
+        self._run_steps(self.step)
         self.validation_errors()
         self.compile_seconds += time.perf_counter() - start
         chosen = [f"{name} {value}" for name, value in self.config.hyperparameters.items()]
@@ -104,26 +106,29 @@ class Trainer:
         with Progress(name, self.step, self.num_steps, self.config.num_epochs) as progress:
             for warning in self.warnings:
                 progress.say(warning)
-            self._loop(run_steps, request, progress)
+            self._loop(request, progress)
         self.save()
         # A signal may have arrived during saving.
         self._agreed(0, request)
 
-    def _loop(
-        self,
-        run_steps: Callable[..., training.TrainState],
-        request: StopRequest,
-        progress: Progress,
-    ) -> None:
+    def _run_steps(self, stop: int) -> None:
+        """Trains up to step `stop`."""
+        inputs = self.feed.inputs(self.step)
+        self.state = self.feed.program(self.state, self.seeds, self.step, stop, *inputs)
+        # The call returns while the devices are still at work.
+        if self.step < stop < self.num_steps:
+            self.feed.prepare(stop)
+        jax.block_until_ready(self.state)
+
+    def _loop(self, request: StopRequest, progress: Progress) -> None:
         per_epoch = self.setup.steps_per_epoch
         # With many seeds on CPU, one takes seconds.
-        steps_a_call = min(per_epoch, max(1, 10 // len(self.config.seeds)))
+        steps_a_call = max(1, 10 // len(self.config.seeds))
         while self.step < self.num_steps:
+            steps_a_call = min(steps_a_call, self.feed.most_steps)
             stop = min(self.step + steps_a_call, (self.step // per_epoch + 1) * per_epoch)
             start = time.perf_counter()
-            self.state = jax.block_until_ready(
-                run_steps(self.state, self.seeds, self.step, stop, *self.data)
-            )
+            self._run_steps(stop)
             seconds = time.perf_counter() - start
             # Long enough to be efficient, and short enough to stop soon and show progress.
             steps_a_call = max(1, int((stop - self.step) * _SECONDS_A_CALL / seconds))

@@ -4,17 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from dropmax_jax import METHODS, Heads
 from experiments.cli.errors import UserError
 from experiments.cli.stopping import Stopped, stop_request
-from experiments.data import Dataset
-from experiments.data.split import NUM_CLASSES
+from experiments.data.datasets import Dataset
 from experiments.runtime import agreement, jax_settings
 from experiments.runtime.files import is_read_only, locked_folder, shared_folder
-from experiments.train import training
 from experiments.train.checkpoints import Checkpoints
+from experiments.train.checks import check_sizes
 from experiments.train.config import Config
 from experiments.train.folder import (
     check_folder_for,
@@ -24,6 +21,8 @@ from experiments.train.folder import (
     reported_write_errors,
 )
 from experiments.train.loop import Trainer
+from experiments.train.steps import programs
+from experiments.train.steps.setup import make_setup
 from experiments.train.summary import summarize, write_results
 
 
@@ -55,7 +54,7 @@ def train(
         RunFailedError: The loss is not finite, and the state is saved for inspection; or a file
             cannot be written, and those before it are kept.
     """
-    _check_sizes(config, data)
+    check_sizes(config, data)
     with (
         jax_settings.applied(config.jax_settings),
         agreement.hold_on_first(lambda: locked_folder(savedir)),
@@ -111,7 +110,7 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
     if not (savedir / "config.json").is_file():
         raise UserError(f"there is no run in {savedir}: train one first, or pass --savedir")
     check_same_config(config, savedir)
-    setup = training.make_setup(config, len(data.train.labels))
+    setup = make_setup(config, len(data.train.labels))
     # Process 0 decides for all.
     read_only = bool(agreement.gather(is_read_only(savedir))[0, 0])
     lock = shared_folder if read_only else locked_folder
@@ -121,7 +120,7 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
         reported_write_errors(savedir),
     ):
         with Checkpoints(savedir / "checkpoints", read_only=read_only) as checkpoints:
-            like = training.abstract_states(setup, config.seeds)
+            like = programs.abstract_states(setup, config.seeds)
             checkpoint = checkpoints.restore(like, warn=print)
         if checkpoint is None:
             raise UserError(f"there is no checkpoint in {savedir}: train first")
@@ -136,37 +135,7 @@ def test(config: Config, data: Dataset, savedir: Path) -> dict[str, Any]:
         return summary
 
 
-def check_hyperparameters(config: Config) -> None:
-    """Raises `UserError` if the method's loss lacks a hyperparameter, or refuses its value."""
-    method = METHODS[config.model]
-    for name in config.hyperparameters:
-        if name not in method.hyperparameters:
-            raise UserError(f"{name} means nothing to --model={config.model}: leave it out")
-    heads = Heads(**{name: jnp.zeros(NUM_CLASSES) for name in method.heads})
-    key, label = jax.random.key(0), jnp.int32(0)
-    try:
-        jax.eval_shape(lambda: method.loss(key, heads, label, **config.hyperparameters))
-    except (ValueError, TypeError) as error:
-        raise UserError(str(error)) from error
-
-
 def check_missing(config: Config, data: Dataset, savedir: Path) -> None:
     """Raises `UserError` if `train_missing` could not make a run in a folder, or go on with it."""
-    _check_sizes(config, data)
+    check_sizes(config, data)
     check_folder_for(config, savedir, resume=True, overwrite=False)
-
-
-def _check_sizes(config: Config, data: Dataset) -> None:
-    """Raises `UserError` if batches and data do not go together."""
-    jax.devices()  # It fails if there are none, before anything is written.
-    num_train = len(data.train.labels)
-    if config.batch_size > num_train:
-        raise UserError(
-            f"--batch_size={config.batch_size} is larger than the training set of {num_train} "
-            "images: raise --train_per_class, or lower the batch size"
-        )
-    if num_train // config.batch_size * config.num_epochs >= training.NO_STEP:
-        raise UserError(
-            f"--num_epochs={config.num_epochs} is too large: there can be {training.NO_STEP:,} "
-            "steps at most"
-        )

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,27 @@ import jax
 import numpy as np
 
 from experiments.cli.errors import RunFailedError
-from experiments.data import Dataset
+from experiments.data.datasets import Dataset
 from experiments.reports import plots
 from experiments.reports.statistics import mean_and_half_width
 from experiments.runtime import processes
 from experiments.runtime.files import write_json
-from experiments.train import evaluation, training
+from experiments.train import evaluation
 from experiments.train.checkpoints import Checkpoint
 from experiments.train.config import Config
+from experiments.train.steps.setup import Setup
 
 
 def summarize(
-    setup: training.Setup, config: Config, data: Dataset, checkpoint: Checkpoint
+    setup: Setup, config: Config, data: Dataset, checkpoint: Checkpoint
 ) -> dict[str, Any]:
     """Tests a state; returns what `summary.json` says of it."""
     seeds = jax.numpy.asarray(config.seeds, np.int32)
+    tests = [data.test, *data.other_tests.values()]
     figures, fitted = evaluation.evaluate(
-        setup, checkpoint.state.params, seeds, data.validation, data.test
+        setup, checkpoint.state.params, seeds, data.validation, *tests
     )
-    if not all(np.all(np.isfinite(values)) for values in figures):
+    if not np.all(np.isfinite(figures)):
         raise RunFailedError(
             f"the predictions after step {checkpoint.step} are not finite: a lower learning rate "
             "may help"
@@ -41,7 +44,8 @@ def summarize(
         "num_train": len(data.train.labels),
         "num_test": len(data.test.labels),
         "seeds": list(config.seeds),
-        **{f"test_{name}": rounded(values) for name, values in figures._asdict().items()},
+        **_test_figures(figures[0]),
+        **_other_tests(dict(zip(data.other_tests, figures[1:], strict=True))),
         # With all digits, since `trained` predicts with it.
         **({} if fitted is None else {"fitted": np.asarray(fitted).tolist()}),
         "train_seconds": round(progress["train_seconds"], 3),
@@ -50,6 +54,17 @@ def summarize(
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": versions(),
     }
+
+
+def _test_figures(figures: evaluation.Metrics) -> dict[str, list[float]]:
+    return {f"test_{name}": rounded(values) for name, values in figures._asdict().items()}
+
+
+def _other_tests(figures: Mapping[str, evaluation.Metrics]) -> dict[str, Any]:
+    """The figures of further test sets, of data that have any."""
+    if not figures:
+        return {}
+    return {"other_tests": {name: _test_figures(found) for name, found in figures.items()}}
 
 
 def write_results(savedir: Path, summary: dict[str, Any], checkpoint: Checkpoint) -> None:
@@ -73,14 +88,21 @@ def result_line(summary: dict[str, Any]) -> str:
     'dropmax, lenet, mnist (1,000 training images): test error 3.50 % ± 0.25 (3 seeds)'
     """
     seeds = summary["seeds"]
-    mean, half_width = mean_and_half_width(summary["test_error_percent"])
-    spread = (
-        f" ± {half_width:.2f} ({len(seeds)} seeds)" if len(seeds) > 1 else f" (seed {seeds[0]})"
+    of_seeds = f"({len(seeds)} seeds)" if len(seeds) > 1 else f"(seed {seeds[0]})"
+    others = "".join(
+        f"; {name.replace('_', ' ')} {_percent(found['test_error_percent'])}"
+        for name, found in summary.get("other_tests", {}).items()
     )
     return (
         f"{summary['model']}, {summary['network']}, {summary['dataset']} "
-        f"({summary['num_train']:,} training images): test error {mean:.2f} %{spread}"
+        f"({summary['num_train']:,} training images): test error "
+        f"{_percent(summary['test_error_percent'])} {of_seeds}{others}"
     )
+
+
+def _percent(values: Sequence[float]) -> str:
+    mean, half_width = mean_and_half_width(values)
+    return f"{mean:.2f} %" + (f" ± {half_width:.2f}" if len(values) > 1 else "")
 
 
 def versions() -> dict[str, str]:

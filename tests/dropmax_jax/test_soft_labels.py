@@ -60,10 +60,10 @@ METHOD_LOSSES: dict[str, Callable[..., jax.Array]] = {
 
 def expected_loss(loss: Callable[..., jax.Array], heads: Heads, soft: Any, tau: Any) -> Any:
     shape, num_classes = heads.logits.shape[:-1], heads.logits.shape[-1]
-    each = jnp.stack(
-        [loss(KEY, heads, jnp.full(shape, label), tau) for label in range(num_classes)], axis=-1
+    each = jax.lax.map(
+        lambda label: loss(KEY, heads, jnp.full(shape, label), tau), jnp.arange(num_classes)
     )
-    return jnp.sum(soft * each, axis=-1)
+    return jnp.sum(soft * jnp.moveaxis(each, 0, -1), axis=-1)
 
 
 @pytest.mark.parametrize("name", METHOD_LOSSES)

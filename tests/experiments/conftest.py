@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from experiments import data
+from experiments.data import datasets
+from experiments.data.datasets import Dataset
 from experiments.networks import NETWORKS
 from experiments.train import config, run
 from experiments.train.config import Config
@@ -24,20 +25,19 @@ def mnist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_data(mnist_folder: Path) -> data.Dataset:
+def small_data(mnist_folder: Path) -> Dataset:
     """200 training images, 1,000 to validate on, 200 to test on."""
-    return data.load(mnist_path=mnist_folder, train_per_class=20)
+    return datasets.load(mnist_path=mnist_folder, train_per_class=20)
 
 
 @pytest.fixture(scope="session")
-def small_config(small_data: data.Dataset, mnist_folder: Path) -> MakeConfig:
+def small_config(small_data: Dataset, mnist_folder: Path) -> MakeConfig:
     """Makes configurations of `tiny` on `small_data`, from a model and more settings."""
-    fingerprint = data.fingerprint(small_data)
 
     def make(model: str, **settings: Any) -> Config:
         path = str(mnist_folder)
         own = Config(model, network="tiny", mnist_path=path, train_per_class=20, **settings)
-        return own.with_data(small_data.name, fingerprint)
+        return datasets.configured(own, small_data)
 
     return make
 
@@ -83,7 +83,7 @@ def _unchanged_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished_run(
-    small_data: data.Dataset, small_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
+    small_data: Dataset, small_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The folder of a finished run: softmax, `tiny`, seeds 0 and 1, 3 epochs of 25 steps.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.data import mnist_5k
-from experiments.data.split import NUM_CLASSES, Split
+from experiments.data.split import Split
 
 
 def write_mnist(
@@ -19,7 +19,7 @@ def write_mnist(
     """
     pool = mnist_5k.read()
     # mnist_5k is sorted by class.
-    places = np.arange(len(pool.labels)).reshape(NUM_CLASSES, mnist_5k.IMAGES_PER_CLASS)
+    places = np.arange(len(pool.labels)).reshape(10, mnist_5k.IMAGES_PER_CLASS)
     assert train_per_class + test_per_class <= places.shape[1]
     folder.mkdir(parents=True, exist_ok=True)
     splits = []

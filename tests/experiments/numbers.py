@@ -11,13 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import data
 from experiments.cli import command, process_flags
+from experiments.data import datasets
 from experiments.data.split import Split
 from experiments.networks import NETWORKS
 from experiments.runtime import processes
-from experiments.train import evaluation, training
+from experiments.train import evaluation
 from experiments.train.config import Config
+from experiments.train.steps.setup import make_setup
 from tests.experiments import tiny
 from tests.experiments.runner import ROOT, environment, outcomes, start_processes
 
@@ -37,13 +38,13 @@ DEVICE_COUNTS = pytest.mark.parametrize(
 def first_epoch(model: str, network: str, images: Split) -> dict[str, Any]:
     """Sums over the first epoch, and predictions after it."""
     config = Config(model, network=network, batch_size=BATCH_SIZE, num_epochs=3)
-    setup = training.make_setup(config, NUM_TRAIN)
+    setup = make_setup(config, NUM_TRAIN)
     steps = tiny.Steps(setup, Split(*(array[:NUM_TRAIN] for array in images)), SEEDS)
     first_step = steps(1).totals
     totals = steps(setup.steps_per_epoch).totals
     test = Split(*(array[-150:] for array in images))
     predict = evaluation.predictor(setup.network, 2 if setup.method.num_samples else 0)
-    heads = predict(steps.state.params, steps.seeds, evaluation.shard_images(test))
+    heads = predict(steps.state.params, steps.seeds, evaluation.shard_images(test, setup.network))
     return {
         "first step": {name: value.tolist() for name, value in first_step.items()},
         "first epoch": {name: value.tolist() for name, value in totals.items()},
@@ -75,7 +76,7 @@ def main() -> None:
 
 def numbers_here(folder: str | Path) -> dict[str, Any]:
     """The numbers on the devices of this process and the others of its run."""
-    images = data.load(mnist_path=folder, train_per_class=30).train
+    images = datasets.load(mnist_path=folder, train_per_class=30).train
     numbers = {
         "devices": jax.device_count(),
         "processes": jax.process_count(),

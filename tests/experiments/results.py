@@ -5,10 +5,11 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from experiments.data import Dataset
-from experiments.train import training
+from experiments.data.datasets import Dataset
 from experiments.train.checkpoints import Checkpoint, Checkpoints, digest
 from experiments.train.config import Config
+from experiments.train.steps import programs
+from experiments.train.steps.setup import make_setup
 
 
 def metrics_of(folder: Path) -> list[dict[str, Any]]:
@@ -36,8 +37,8 @@ def numbers_of(folder: Path, config: Config, dataset: Dataset) -> dict[str, Any]
 
 
 def newest(folder: Path, config: Config, dataset: Dataset) -> Checkpoint:
-    setup = training.make_setup(config, len(dataset.train.labels))
-    like = training.abstract_states(setup, config.seeds)
+    setup = make_setup(config, len(dataset.train.labels))
+    like = programs.abstract_states(setup, config.seeds)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         found = checkpoints.restore(like, _damaged)
     assert found is not None

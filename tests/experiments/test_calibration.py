@@ -17,14 +17,15 @@ import scipy.optimize
 import scipy.special
 import sklearn.metrics
 
-from experiments import data, trained
+from experiments import trained
 from experiments.calibration import __main__ as calibration
 from experiments.calibration import comparison, measures, predictions, report
 from experiments.calibration.measures import Measurement, measure_predictions
 from experiments.calibration.predictions import Predictions
 from experiments.cli.errors import UserError
 from experiments.cli.stopping import Stopped
-from experiments.data import variants
+from experiments.data.datasets import Dataset
+from experiments.data.forms import variants
 from experiments.reports.statistics import mean_and_half_width
 from experiments.train import run
 from experiments.train.config import Config
@@ -61,9 +62,7 @@ def config(mnist_folder: Path) -> Config:
 
 
 @pytest.fixture(scope="module")
-def finished(
-    config: Config, small_data: data.Dataset, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def finished(config: Config, small_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an experiment on two variants; tests that write copy it."""
     folder = tmp_path_factory.mktemp("calibration") / "finished"
     comparison.compare(config, small_data, NAMES, folder)
@@ -190,7 +189,7 @@ class TestMeasurement:
 
 class TestPredictions:
     def test_softmax_and_its_temperature(
-        self, models: dict[str, TrainedRun], small_data: data.Dataset
+        self, models: dict[str, TrainedRun], small_data: Dataset
     ) -> None:
         model, test, validation = models["softmax"], small_data.test, small_data.validation
         predicted = predictions.softmax(model, validation)(test)
@@ -212,7 +211,7 @@ class TestPredictions:
                 assert predicted[method].mutual_information is None
 
     def test_dropmax_with_the_mean_mask_and_with_samples(
-        self, models: dict[str, TrainedRun], small_data: data.Dataset
+        self, models: dict[str, TrainedRun], small_data: Dataset
     ) -> None:
         model, test = models["dropmax"], small_data.test
         predicted = predictions.dropmax(model, small_data.validation)(test)
@@ -232,7 +231,7 @@ class TestPredictions:
 
     @pytest.mark.parametrize("model", list(predictions.PREDICTORS))
     def test_are_probabilities_and_the_same_again(
-        self, models: dict[str, TrainedRun], small_data: data.Dataset, model: str
+        self, models: dict[str, TrainedRun], small_data: Dataset, model: str
     ) -> None:
         predict = predictions.PREDICTORS[model](models[model], small_data.validation)
         once, again = predict(small_data.test), predict(small_data.test)
@@ -307,7 +306,7 @@ class TestFiles:
         assert str(finished.parent) not in text
 
     def test_the_papers_figures_stand_beside_those_of_its_images_only(
-        self, finished: Path, small_data: data.Dataset, config: Config, tmp_path: Path
+        self, finished: Path, small_data: Dataset, config: Config, tmp_path: Path
     ) -> None:
         assert "12.89" not in (finished / "calibration.md").read_text(encoding="utf-8")
         measured = {
@@ -337,7 +336,7 @@ class TestAgain:
     def test_what_is_done_is_not_done_again(
         self,
         config: Config,
-        small_data: data.Dataset,
+        small_data: Dataset,
         copy: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -351,7 +350,7 @@ class TestAgain:
 
     @pytest.mark.parametrize("content", ["", "null", '{"of": 1, "methods": {}}', None])
     def test_damaged_measurements_are_made_again(
-        self, config: Config, small_data: data.Dataset, copy: Path, content: str | None
+        self, config: Config, small_data: Dataset, copy: Path, content: str | None
     ) -> None:
         before = files_under(copy)
         path = copy / "clean" / "softmax" / "measurements.json"
@@ -364,7 +363,7 @@ class TestAgain:
     def test_stopped_in_training_it_goes_on(
         self,
         config: Config,
-        small_data: data.Dataset,
+        small_data: Dataset,
         finished: Path,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
@@ -389,7 +388,7 @@ class TestAgain:
         made = (folder / "measurements.json").read_bytes()
         assert made == (finished / "clean" / "softmax" / "measurements.json").read_bytes()
 
-    def test_a_variant_alone(self, config: Config, small_data: data.Dataset, copy: Path) -> None:
+    def test_a_variant_alone(self, config: Config, small_data: Dataset, copy: Path) -> None:
         comparison.compare(config, small_data, ("background_random",), copy)
         images = {row["images"] for row in rows(copy / "calibration.csv")}
         assert images == {"background_random"}
@@ -406,7 +405,7 @@ class TestAgain:
     def test_another_experiment_is_refused(
         self,
         config: Config,
-        small_data: data.Dataset,
+        small_data: Dataset,
         copy: Path,
         change: dict[str, Any],
         message: str,
@@ -418,7 +417,7 @@ class TestAgain:
         assert files_under(copy) == before
 
     def test_checkpoints_of_an_unknown_run_are_refused(
-        self, config: Config, small_data: data.Dataset, copy: Path
+        self, config: Config, small_data: Dataset, copy: Path
     ) -> None:
         (copy / "clean" / "dropmax" / "config.json").unlink()
         before = files_under(copy)
@@ -459,19 +458,10 @@ class TestCommand:
     def test_help_answers_at_once(self) -> None:
         stdout = runner.help_at_once("experiments.calibration")
         assert set(re.findall(r"^  --(?:\[no\])?(\w+):", stdout, re.MULTILINE)) == {
-            "batch_size",
-            "data_dir",
-            "dataset",
-            "learning_rate",
-            "mnist_path",
-            "network",
-            "num_epochs",
-            "num_seeds",
-            "precision",
-            "savedir",
-            "seed",
-            "train_per_class",
-            "variants",
+            *("accumulate", "augmentation", "batch_size", "data_dir", "data_path", "dataset"),
+            *("image_size", "learning_rate", "mnist_path", "network", "num_classes", "num_epochs"),
+            *("num_seeds", "optimizer", "precision", "savedir", "schedule", "seed"),
+            *("train_per_class", "variants", "weight_decay"),
         }
         for variant in variants.VARIANTS:
             assert re.search(rf"\b{variant}\b", stdout)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import data, masks
+from experiments import masks
 from experiments.cli.errors import UserError
+from experiments.data.datasets import Dataset
 from experiments.data.split import Split
 from experiments.reports import plots
 from experiments.runtime.files import locked_folder, write_json
@@ -21,7 +22,7 @@ from tests.experiments.runner import files_under, run_here
 
 
 @pytest.fixture
-def dropmax_logit_run(finished_run: Path, small_data: data.Dataset, tmp_path: Path) -> Path:
+def dropmax_logit_run(finished_run: Path, small_data: Dataset, tmp_path: Path) -> Path:
     """A run of one epoch."""
     config = read_config(finished_run / "config.json")
     config = dataclasses.replace(config, model="dropmax_logit", num_epochs=1, seeds=(0,))

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import data, predict, trained
+from experiments import predict, trained
+from experiments.data import datasets
+from experiments.data.datasets import Dataset
 from experiments.train import run
 from experiments.train.config import Config
 from tests.experiments.drawn import STROKES, draw
@@ -20,12 +22,12 @@ Predict = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="session")
-def real_digits() -> data.Dataset:
-    return data.load("mnist_5k", train_per_class=200)
+def real_digits() -> Dataset:
+    return datasets.load("mnist_5k", train_per_class=200)
 
 
 @pytest.fixture(scope="session")
-def learned_run(real_digits: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def learned_run(real_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """DropMax trained on 2,000 real digits for 60 epochs, as seeds 0 and 1; do not change it.
 
     The error is 90 % without learning. Masks that drop the true class, a loss with the wrong sign
@@ -35,7 +37,7 @@ def learned_run(real_digits: data.Dataset, tmp_path_factory: pytest.TempPathFact
     config = Config(
         "dropmax", "tiny", batch_size=50, num_epochs=60, learning_rate=5e-3, seeds=(0, 1)
     )
-    config = config.with_data(real_digits.name, data.fingerprint(real_digits))
+    config = datasets.configured(config, real_digits)
     summary = run.train(config, real_digits, folder)
     assert max(summary["test_error_percent"]) < 12
     assert max(summary["test_nll"]) < 0.5
@@ -65,7 +67,7 @@ def save(folder: Path, name: str, picture: np.ndarray) -> Path:
 
 
 def test_images_of_the_test_set_have_the_runs_own_predictions(
-    predicted: Predict, learned_run: Path, real_digits: data.Dataset, tmp_path: Path
+    predicted: Predict, learned_run: Path, real_digits: Dataset, tmp_path: Path
 ) -> None:
     images = real_digits.test.images[::200]
     files = [save(tmp_path, f"{number}.png", image) for number, image in enumerate(images)]
@@ -88,7 +90,7 @@ def test_images_of_the_test_set_have_the_runs_own_predictions(
 
 
 def test_a_file_of_several_images_is_the_same_as_the_files_of_each(
-    predicted: Predict, real_digits: data.Dataset, tmp_path: Path
+    predicted: Predict, real_digits: Dataset, tmp_path: Path
 ) -> None:
     images = real_digits.test.images[::500]
     np.save(tmp_path / "all.npy", images)

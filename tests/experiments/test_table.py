@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import data
 from experiments.cli.errors import RunFailedError
+from experiments.data.datasets import Dataset
 from experiments.runtime.files import write_json
 from experiments.table import __main__ as table
 from experiments.table import table_rows
@@ -34,7 +34,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Replaces training by the figures above; gives the folders asked for."""
     folders: list[Path] = []
 
-    def train(config: Config, data: data.Dataset, savedir: Path, **_: Any) -> dict[str, Any]:
+    def train(config: Config, data: Dataset, savedir: Path, **_: Any) -> dict[str, Any]:
         folders.append(savedir)
         if savedir.name == "sparsemax":
             raise RunFailedError("the loss is not finite")

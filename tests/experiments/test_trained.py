@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import scipy.special
 
-from experiments import data, trained
+from experiments import trained
 from experiments.cli.errors import UserError
+from experiments.data.datasets import Dataset
 from experiments.runtime import devices
 from experiments.runtime.files import write_json
 from experiments.train import evaluation, run
-from experiments.train.config import read_config
+from experiments.train.config import Config, read_config
 from tests.experiments.conftest import MakeConfig
 from tests.experiments.runner import files_under
 from tests.test_readme import blocks
@@ -29,7 +30,7 @@ MODELS = ("softmax", "dropmax", "mc_dropout", "temperature_scaling")
 
 @pytest.fixture(scope="module")
 def runs(
-    small_data: data.Dataset, small_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
+    small_data: Dataset, small_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A folder of runs, by model: three epochs of the network `tiny`, seeds 0 and 3."""
     folder = tmp_path_factory.mktemp("trained")
@@ -46,7 +47,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_predictions_have_the_figures_of_the_runs_own_test(
-    runs: Path, small_data: data.Dataset, model: str
+    runs: Path, small_data: Dataset, model: str
 ) -> None:
     log_probs = trained.load(runs / model).log_probs(small_data.test.images)
     assert log_probs.shape == (2, 200, 10)
@@ -56,14 +57,13 @@ def test_predictions_have_the_figures_of_the_runs_own_test(
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_predictions_are_those_of_the_formula(
-    runs: Path, small_data: data.Dataset, model: str
-) -> None:
+def test_predictions_are_those_of_the_formula(runs: Path, small_data: Dataset, model: str) -> None:
     """The heads are computed without this module, and the fit from the data."""
     found = trained.load(runs / model)
     setup, params, seeds = found.setup, found.params, found.seeds
     predict = evaluation.predictor(setup.network, setup.method.num_samples)
-    heads = predict(devices.replicate(params), seeds, evaluation.shard_images(small_data.test))
+    images = evaluation.shard_images(small_data.test, setup.network)
+    heads = predict(devices.replicate(params), seeds, images)
     logits = np.asarray(heads.logits, float)
     expected = scipy.special.log_softmax(logits, -1)
     if model == "dropmax":
@@ -91,7 +91,7 @@ def test_only_what_is_fitted_is_in_the_summary(runs: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["missing", "none", "of one seed", "NaN"])
 def test_without_what_was_fitted_there_are_heads_but_no_predictions_until_it_is_tested(
-    runs: Path, small_data: data.Dataset, tmp_path: Path, damage: str
+    runs: Path, small_data: Dataset, tmp_path: Path, damage: str
 ) -> None:
     folder = Path(shutil.copytree(runs / "temperature_scaling", tmp_path / "run"))
     expected = trained.load(folder).log_probs(small_data.test.images)
@@ -112,7 +112,7 @@ def test_without_what_was_fitted_there_are_heads_but_no_predictions_until_it_is_
 
 
 def test_what_was_fitted_to_a_later_state_is_not_used(
-    runs: Path, small_data: data.Dataset, tmp_path: Path
+    runs: Path, small_data: Dataset, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(runs / "temperature_scaling", tmp_path / "run"))
     shutil.rmtree(folder / "checkpoints" / "60")
@@ -120,7 +120,7 @@ def test_what_was_fitted_to_a_later_state_is_not_used(
         trained.load(folder).log_probs(small_data.test.images)
 
 
-def test_the_data_need_not_be_there(runs: Path, small_data: data.Dataset, tmp_path: Path) -> None:
+def test_the_data_need_not_be_there(runs: Path, small_data: Dataset, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(runs / "dropmax", tmp_path / "run"))
     config = read_config(folder / "config.json")
     config = dataclasses.replace(config, mnist_path=str(tmp_path / "gone"))
@@ -133,7 +133,7 @@ def test_the_data_need_not_be_there(runs: Path, small_data: data.Dataset, tmp_pa
     assert trained.load_data(before).note == small_data.note
 
 
-def test_works_in_any_thread_and_within_an_event_loop(runs: Path, small_data: data.Dataset) -> None:
+def test_works_in_any_thread_and_within_an_event_loop(runs: Path, small_data: Dataset) -> None:
     images = small_data.test.images[:7]
     results = []
 
@@ -153,14 +153,14 @@ def test_works_in_any_thread_and_within_an_event_loop(runs: Path, small_data: da
     np.testing.assert_array_equal(results[0], results[2])
 
 
-def test_one_image_is_predicted_as_among_others(runs: Path, small_data: data.Dataset) -> None:
+def test_one_image_is_predicted_as_among_others(runs: Path, small_data: Dataset) -> None:
     found = trained.load(runs / "dropmax")
     together = found.log_probs(small_data.test.images)
     one = found.log_probs(small_data.test.images[123:124])
     np.testing.assert_allclose(one, together[:, 123:124], atol=1e-5)
 
 
-def test_images_may_be_arrays_of_jax(runs: Path, small_data: data.Dataset) -> None:
+def test_images_may_be_arrays_of_jax(runs: Path, small_data: Dataset) -> None:
     found, images = trained.load(runs / "softmax"), small_data.test.images[:3]
     np.testing.assert_array_equal(found.log_probs(jnp.asarray(images)), found.log_probs(images))
 
@@ -237,3 +237,12 @@ def test_the_readmes_example_runs(
     exec(example, names)
     assert names["log_probs"].shape == names["retained"].shape == (2, 5, 10)
     np.testing.assert_allclose(np.exp(names["log_probs"]).sum(-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("dataset", "name"), [("mnist", "mnist"), ("folder:pets", "images")])
+def test_a_lost_checkpoint_is_trained_again_by_the_command_for_its_data(
+    tmp_path: Path, dataset: str, name: str
+) -> None:
+    write_json(tmp_path / "config.json", Config(dataset=dataset).to_json())
+    with pytest.raises(UserError, match=rf"train with experiments\.{name} --resume"):
+        trained.load(tmp_path)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from experiments.cli.errors import RunFailedError, UserError
-from experiments.data import Dataset
+from experiments.data.datasets import Dataset
 from experiments.train import loop, run
 from experiments.train.config import Config, read_config
 from tests.experiments import runner

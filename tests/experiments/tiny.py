@@ -17,8 +17,9 @@ from dropmax_jax.linen import DropMaxHeads
 from experiments.data.split import Split
 from experiments.networks._layers import DenseRelu, dropout
 from experiments.runtime import devices
-from experiments.train import training
-from experiments.train.training import Setup, TrainState
+from experiments.train.steps import programs
+from experiments.train.steps.setup import Setup
+from experiments.train.steps.training import TrainState
 
 
 class Tiny(nn.Module):
@@ -91,9 +92,9 @@ class Steps:
     def __init__(self, setup: Setup, data: Split, seeds: Sequence[int] = (0,)) -> None:
         self.setup = setup
         self.seeds = jnp.asarray(seeds, jnp.int32)
-        self.data = training.shard_examples(data)
-        self.state = devices.replicate(training.initial_states(setup, self.seeds))
-        self.run = training.pmapped_train_steps(setup)
+        self.data = programs.shard_examples(data)
+        self.state = devices.replicate(programs.initial_states(setup, self.seeds))
+        self.run = programs.pmapped_train_steps(setup)
         self.step = 0
 
     def __call__(self, stop: int) -> TrainState:

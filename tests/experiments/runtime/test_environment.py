@@ -14,7 +14,7 @@ import pytest
 from experiments import trained
 from experiments.cli import command
 from experiments.cli.errors import RunFailedError, UserError
-from experiments.data import Dataset
+from experiments.data.datasets import Dataset
 from experiments.runtime import jax_settings
 from experiments.runtime.files import write_json
 from experiments.train import run

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments import data
 from experiments.cli.errors import UserError
+from experiments.data.datasets import Dataset
 from experiments.runtime.files import is_read_only, locked_folder, shared_folder
 from experiments.train import run
 from tests.experiments.conftest import MakeConfig
@@ -26,7 +26,7 @@ MOUNT = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
 
 @pytest.fixture(scope="module")
 def finished(
-    small_data: data.Dataset, small_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
+    small_data: Dataset, small_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A run of DropMax with the network `tiny`."""
     folder = tmp_path_factory.mktemp("read_only") / "run"

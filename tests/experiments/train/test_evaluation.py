@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 
 from dropmax_jax import METHODS, Heads, Method, metrics
-from experiments.data import Dataset
+from experiments.data.datasets import Dataset
 from experiments.data.split import Split
 from experiments.runtime import devices
-from experiments.train import evaluation, training
+from experiments.train import evaluation
 from experiments.train.config import Config
-from experiments.train.training import Setup
+from experiments.train.steps import programs
+from experiments.train.steps.setup import Setup, make_setup
 from tests.experiments import tiny
 
 SEEDS = jnp.array([0, 1], jnp.int32)
 
 
 def setup_of(model: str = "dropmax", method: Method | None = None) -> Setup:
-    setup = training.make_setup(Config(model, network="tiny", batch_size=8), 200)
+    setup = make_setup(Config(model, network="tiny", batch_size=8), 200)
     parts = (
         setup.network,
         setup.optimizer,
@@ -32,7 +33,7 @@ def setup_of(model: str = "dropmax", method: Method | None = None) -> Setup:
 
 def params_of(setup: Setup) -> Any:
     """Initial parameters of two seeds."""
-    return jax.tree.map(np.asarray, training.initial_states(setup, SEEDS).params)
+    return jax.tree.map(np.asarray, programs.initial_states(setup, SEEDS).params)
 
 
 def plain_heads(setup: Setup, params: Any, images: np.ndarray) -> Heads:
@@ -48,7 +49,7 @@ def plain_heads(setup: Setup, params: Any, images: np.ndarray) -> Heads:
 
 def predicted(setup: Setup, params: Any, images: Split, num_samples: int = 0) -> Heads:
     predict = evaluation.predictor(setup.network, num_samples)
-    return predict(devices.replicate(params), SEEDS, evaluation.shard_images(images))
+    return predict(devices.replicate(params), SEEDS, evaluation.shard_images(images, setup.network))
 
 
 def some(split: Split, count: int) -> Split:
@@ -74,8 +75,8 @@ class TestPredictor:
         whole = predicted(setup, params, small_data.test)
         monkeypatch.setattr(evaluation, "_PART", 64)
         monkeypatch.setattr(evaluation, "_BATCHES", 4)
-        images = evaluation.shard_images(small_data.test)
-        assert [part.shape for part in images.parts] == [(1, 4, 16, 28, 28)] * 4
+        images = evaluation.shard_images(small_data.test, setup.network)
+        assert [np.shape(part) for part in images.parts] == [(1, 4, 16, 28, 28)] * 4
         parts = predicted(setup, params, small_data.test)
         assert tiny.largest_difference(parts, whole) < 1e-6
 
@@ -139,7 +140,9 @@ class TestEvaluate:
     def test_figures_are_those_of_the_plain_network(self, model: str, small_data: Dataset) -> None:
         setup = setup_of(model)
         params = params_of(setup)
-        found, _ = evaluation.evaluate(setup, params, SEEDS, small_data.validation, small_data.test)
+        (found,), _ = evaluation.evaluate(
+            setup, params, SEEDS, small_data.validation, small_data.test
+        )
         heads = plain_heads(setup, params, small_data.test.images)
         validation = plain_heads(setup, params, small_data.validation.images)
         log_probs = []
@@ -170,7 +173,7 @@ class TestEvaluate:
         setup = setup_of("softmax", method)
         params = params_of(setup)
         labelled_3 = Split(small_data.validation.images, np.full(1000, 3, np.int32))
-        found, _ = evaluation.evaluate(setup, params, SEEDS, labelled_3, small_data.test)
+        (found,), _ = evaluation.evaluate(setup, params, SEEDS, labelled_3, small_data.test)
         means = plain_heads(setup, params, labelled_3.images).logits.mean(1)
         wanted = [jnp.tile(jax.nn.log_softmax(4 * mean), (200, 1)) for mean in means]
         np.testing.assert_allclose(
@@ -182,7 +185,9 @@ class TestEvaluate:
         method = dataclasses.replace(METHODS["softmax"], dropout_rate=0.5, num_samples=3)
         setup = setup_of("mc_dropout", method)
         params = jax.tree.map(lambda leaf: 5 * leaf, params_of(setup))
-        found, _ = evaluation.evaluate(setup, params, SEEDS, small_data.validation, small_data.test)
+        (found,), _ = evaluation.evaluate(
+            setup, params, SEEDS, small_data.validation, small_data.test
+        )
         logits = np.asarray(predicted(setup, params, small_data.test, 3).logits, np.float64)
         probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         wanted = figures_of(jnp.log(probs.mean(1)), small_data.test.labels)

@@ -22,12 +22,14 @@ import pytest
 
 from experiments.cli.errors import RunFailedError, UserError
 from experiments.cli.stopping import Stopped, StopRequest
-from experiments.data import Dataset
+from experiments.data.datasets import Dataset
 from experiments.runtime import devices
 from experiments.runtime.files import locked_folder
-from experiments.train import evaluation, loop, run, training
+from experiments.train import evaluation, loop, run
 from experiments.train.config import Config, read_config
 from experiments.train.folder import check_folder, remove_run
+from experiments.train.steps import programs, training
+from experiments.train.steps.setup import Setup, make_setup
 from experiments.train.summary import result_line
 from tests.conftest import MAPPINGS, count_mappings
 from tests.experiments import runner
@@ -131,9 +133,9 @@ class TestFiles:
             errors = np.array(entry["train_error_percent"]) * 2
             np.testing.assert_allclose(errors, errors.round(), atol=1e-3)
         assert np.all(np.array(entries[0]["train_error_percent"]) > 20)
-        setup = training.make_setup(config, 200)
+        setup = make_setup(config, 200)
         validation = small_data.validation
-        figures, _ = evaluation.evaluate(
+        (figures,), _ = evaluation.evaluate(
             setup,
             newest(folder, config, small_data).state.params,
             np.asarray(config.seeds, np.int32),
@@ -349,13 +351,13 @@ class TestInterrupted:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        compiling = training.pmapped_train_steps
+        compiling = programs.pmapped_train_steps
 
-        def interrupted(setup: training.Setup) -> Any:
+        def interrupted(setup: Setup) -> Any:
             os.kill(os.getpid(), signal.SIGINT)
             return compiling(setup)
 
-        monkeypatch.setattr(training, "pmapped_train_steps", interrupted)
+        monkeypatch.setattr(programs, "pmapped_train_steps", interrupted)
         with pytest.raises(Stopped) as caught:
             run.train(dropmax_config, small_data, tmp_path)
         assert caught.value.exit_code == 130
@@ -612,7 +614,7 @@ class TestLossNotFinite:
         assert step > 0
         assert (found[2], int(found[3])) == ("seed_keys(0).noise", step)
         # We recompute it from the state before that step, its images, and the key.
-        setup = training.make_setup(config, 200)
+        setup = make_setup(config, 200)
         state = jax.tree.map(lambda leaf: leaf[0], Steps(setup, small_data.train)(step))
         assert state.first_bad_step == training.NO_STEP
         keys = training.seed_keys(0)
@@ -637,14 +639,14 @@ class TestLossNotFinite:
     ) -> None:
         """Only the second of two seeds has a bad parameter."""
         config = read_config(finished_run / "config.json")
-        initial = training.initial_states
+        initial = programs.initial_states
 
-        def second_is_bad(setup: training.Setup, seeds: jax.Array) -> training.TrainState:
+        def second_is_bad(setup: Setup, seeds: jax.Array) -> training.TrainState:
             state = initial(setup, seeds)
             params = jax.tree.map(lambda leaf: leaf.at[1].set(np.nan), state.params)
             return state._replace(params=params)
 
-        monkeypatch.setattr(training, "initial_states", second_is_bad)
+        monkeypatch.setattr(programs, "initial_states", second_is_bad)
         with pytest.raises(RunFailedError, match="epoch 1, step 0, seed 1 "):
             run.train(config, small_data, tmp_path)
 

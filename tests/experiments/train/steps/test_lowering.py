@@ -1,5 +1,6 @@
 """The programs that accelerators get, exported for them on a CPU."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,11 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from dropmax_jax import Heads
 from experiments.runtime.devices import AXIS
-from experiments.train import evaluation, training
+from experiments.train import evaluation
 from experiments.train.config import Config
-from experiments.train.training import Setup
+from experiments.train.steps import programs
+from experiments.train.steps.setup import Setup, make_network, make_setup
+from tests.experiments import normalised
 
 SEEDS = (0, 1)
 # 2 devices divide it, and 8 do not.
@@ -32,7 +35,7 @@ CUSTOM_CALLS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "cu_
 
 
 def setup_of(model: str = "dropmax", network: str = "lenet") -> Setup:
-    return training.make_setup(Config(model, network=network, batch_size=BATCH_SIZE), NUM_TRAIN)
+    return make_setup(Config(model, network=network, batch_size=BATCH_SIZE), NUM_TRAIN)
 
 
 def array(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
@@ -76,10 +79,11 @@ def sharded(
 
 def train_module(setup: Setup, platform: str, devices: int) -> str:
     """A call of any number of steps of an epoch, as `pmapped_train_steps` compiles it."""
-    state = on_each(devices, training.abstract_states(setup, SEEDS))
-    rows = -(-NUM_TRAIN // devices)
-    images, labels = array(devices, rows, 28, 28, dtype=jnp.uint8), array(devices, rows)
-    steps = training.seeds_train_steps(setup, platform)
+    state = on_each(devices, programs.abstract_states(setup, SEEDS))
+    rows = -(-setup.num_train // devices)
+    images = array(devices, rows, *setup.image_shape, dtype=jnp.uint8)
+    labels = array(devices, rows)
+    steps = programs.seeds_train_steps(setup, platform)
     return module_of(
         sharded(steps, devices, (0, None, None, None, 0, 0)),
         platform,
@@ -89,8 +93,8 @@ def train_module(setup: Setup, platform: str, devices: int) -> str:
 
 
 def predict_module(setup: Setup, platform: str, devices: int, num_samples: int = 0) -> str:
-    params = on_each(devices, training.abstract_states(setup, SEEDS).params)
-    images = array(devices, 10, 8, 28, 28, dtype=jnp.uint8)
+    params = on_each(devices, programs.abstract_states(setup, SEEDS).params)
+    images = array(devices, 10, 8, *setup.image_shape, dtype=jnp.uint8)
     return module_of(
         sharded(evaluation.seeds_predict(setup.network, num_samples), devices, (0, None, None, 0)),
         platform,
@@ -123,7 +127,7 @@ def test_training(platform: str, devices: int, network: str) -> None:
     assert "stablehlo.while" in module
     (signature,) = re.findall(r"func.func public @main\((.*)\) ->", module)
     donated = re.findall(r"tf.aliasing_output|jax.buffer_donor", signature)
-    assert len(donated) == len(jax.tree.leaves(training.abstract_states(setup, SEEDS)))
+    assert len(donated) == len(jax.tree.leaves(programs.abstract_states(setup, SEEDS)))
 
 
 @DEVICES_EACH
@@ -133,6 +137,33 @@ def test_prediction(platform: str, devices: int, model: str, num_samples: int) -
     check_stays_on_device(module)
     assert count_convolutions(module) == 2
     assert devices == 1 or "stablehlo.all_gather" in module
+
+
+@pytest.mark.parametrize(
+    "network", ["blocks", *(pytest.param(f"resnet{n}", marks=pytest.mark.slow) for n in (18, 34))]
+)
+def test_residual_networks(platform: str, network: str) -> None:
+    """On 8 devices in bfloat16, with crops and flips, two parts a batch, and batch statistics."""
+    changes: dict[str, Any] = {"unrolled": False, "accumulate": 2, "batch_size": 16}
+    setup = normalised.setup(**changes)
+    if network == "blocks":
+        setup = dataclasses.replace(setup, network=setup.network.clone(dtype=jnp.bfloat16))
+    else:
+        config = Config("dropmax", network=network, precision="bfloat16", image_shape=(32, 32, 3))
+        setup = dataclasses.replace(
+            setup, network=make_network(config), image_shape=config.image_shape
+        )
+    module = train_module(setup, platform, 8)
+    check_stays_on_device(module)
+    assert "stablehlo.while" in module
+    lines = [line for line in module.splitlines() if "stablehlo.convolution" in line]
+    assert lines
+    assert not [line for line in lines if "f32" in line]
+    # Means over the devices: of each normalisation, of the gradient and of the sums.
+    assert module.count("stablehlo.all_reduce") > 5
+    prediction = predict_module(setup, platform, 8)
+    check_stays_on_device(prediction)
+    assert "stablehlo.all_reduce" not in prediction
 
 
 @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from PIL import Image
 from scipy import ndimage
 
-from experiments.data import mnist_5k, photos
+from experiments.data import mnist_5k
+from experiments.data.forms import photos
 from tests.experiments.drawn import STROKES, draw
 
 

@@ -10,13 +10,15 @@ import pytest
 
 from dropmax_jax import METHODS, Heads, weight_decay_mask
 from dropmax_jax.method import SingleTerm
-from experiments import data
-from experiments.data import Dataset
+from experiments.data import datasets
+from experiments.data.datasets import Dataset
 from experiments.data.split import Split
 from experiments.runtime import devices
-from experiments.train import run, training
+from experiments.train import run
 from experiments.train.config import Config
-from experiments.train.training import TrainState
+from experiments.train.steps import programs, training
+from experiments.train.steps.setup import make_network, make_optimizer, make_setup
+from experiments.train.steps.training import TrainState
 from tests.experiments import numbers, tiny
 from tests.experiments.numbers import flat, on_devices
 from tests.experiments.tiny import Steps, largest_difference, seen
@@ -105,7 +107,7 @@ class TestDevices:
 
     @pytest.mark.slow
     def test_give_the_same_with_lenet(self, mnist_folder: Path) -> None:
-        images = data.load(mnist_path=mnist_folder, train_per_class=30).train
+        images = datasets.load(mnist_path=mnist_folder, train_per_class=30).train
         wanted = numbers.first_epoch("dropmax", "lenet", images)
         found = on_devices(7, mnist_folder)["lenet"]
         for name in ("first step", "first epoch"):
@@ -121,7 +123,7 @@ class TestSeeds:
     @pytest.mark.parametrize("model", ["dropmax", "mc_dropout"])
     def test_alone_and_among_several_give_the_same(self, model: str, small_data: Dataset) -> None:
         config = Config(model, network="tiny", batch_size=8, num_epochs=2)
-        setup = training.make_setup(config, 200)
+        setup = make_setup(config, 200)
         together = Steps(setup, small_data.train, (3, 5, 9)).epochs(2)[-1]
         alone = Steps(setup, small_data.train, (5,)).epochs(2)[-1]
         middle = jax.tree.map(lambda leaf: leaf[1:2], together)
@@ -136,15 +138,15 @@ class TestSeeds:
     def test_give_the_same_where_another_generator_is_the_default(
         self, small_data: Dataset
     ) -> None:
-        setup = training.make_setup(Config("dropmax", network="tiny"), 200)
+        setup = make_setup(Config("dropmax", network="tiny"), 200)
         expected = Steps(setup, small_data.train, (0,)).epochs(1)[-1]
         with jax.default_prng_impl("rbg"):
             found = Steps(setup, small_data.train, (0,)).epochs(1)[-1]
         assert largest_difference(found.params, expected.params) == 0
 
     def test_give_other_initial_parameters(self) -> None:
-        setup = training.make_setup(Config("dropmax", network="tiny"), 200)
-        params = training.initial_states(setup, jnp.array([0, 1])).params
+        setup = make_setup(Config("dropmax", network="tiny"), 200)
+        params = programs.initial_states(setup, jnp.array([0, 1])).params
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             is_bias = "bias" in jax.tree_util.keystr(path)
             assert bool(np.array_equal(leaf[0], leaf[1])) == is_bias
@@ -164,7 +166,7 @@ class TestNoise:
         """The losses of equal images still differ at a rate of nearly nothing."""
         equal = Split(np.full((8, 28, 28), 200, np.uint8), np.zeros(8, np.int32))
         config = Config(model, network="tiny", batch_size=4, num_epochs=3, learning_rate=1e-30)
-        steps = Steps(training.make_setup(config, 8), equal)
+        steps = Steps(make_setup(config, 8), equal)
         losses: list[float] = []
         for step in range(1, 7):
             total = float(steps(step).totals["cross_entropy"][0])
@@ -194,9 +196,9 @@ def numpy_adam(
 class TestOptimizer:
     def test_is_adam_with_decay_in_the_gradient(self) -> None:
         """Six steps on the network over the three rates, with gradients as small as the decay."""
-        setup = training.make_setup(Config("dropmax", network="tiny"), 100)
+        setup = make_setup(Config("dropmax", network="tiny"), 100)
         start = training.initial_state(setup, jnp.int32(0)).params
-        optimizer = training.make_optimizer(1e-2, 6)
+        optimizer = make_optimizer("adam", "steps", 1e-2, 1e-4, 6)
         rng = np.random.default_rng(0)
         # Biases start at zero, where decay would not show.
         params = jax.tree.map(lambda leaf: leaf + rng.normal(size=leaf.shape), start)
@@ -216,7 +218,7 @@ class TestOptimizer:
     def test_step_of_training_is_that_of_the_mean_loss(self, small_data: Dataset) -> None:
         """One whole batch, so that its order does not matter to a softmax's mean loss."""
         config = Config("softmax", network="tiny", batch_size=200, num_epochs=3)
-        setup = training.make_setup(config, 200)
+        setup = make_setup(config, 200)
         steps = Steps(setup, small_data.train)
         before = devices.unreplicate(steps.state).params
         params = jax.tree.map(lambda leaf: leaf[0], before)
@@ -247,9 +249,28 @@ class TestOptimizer:
         counts = [np.isclose(rates, rate, rtol=1e-3).sum() for rate in (1.0, 0.1, 0.01)]
         assert all(abs(count - num_steps / 3) < 1 for count in counts)
 
+    def test_rate_falls_along_a_cosine_or_stays(self) -> None:
+        wanted = (1 + np.cos(np.pi * np.arange(60) / 60)) / 2
+        np.testing.assert_allclose(rates_of(60, "cosine"), wanted, rtol=1e-3)
+        np.testing.assert_allclose(rates_of(60, "constant"), 1, rtol=1e-4)
+
+    def test_is_sgd_with_nesterovs_momentum(self) -> None:
+        """The step is the gradient and 0.9 times the velocity, which includes it."""
+        optimizer = make_optimizer("sgd", "constant", 0.1, 0.5, 1)
+        value, velocity = 2.0, 0.0
+        params = {"kernel": jnp.float32(value)}
+        state = optimizer.init(params)
+        for gradient in (1.0, -2.0, 0.5):
+            updates, state = optimizer.update({"kernel": jnp.float32(gradient)}, state, params)
+            params = {"kernel": params["kernel"] + updates["kernel"]}
+            decayed = gradient + 0.5 * value
+            velocity = decayed + 0.9 * velocity
+            value -= 0.1 * (decayed + 0.9 * velocity)
+            np.testing.assert_allclose(params["kernel"], value, rtol=1e-6)
+
     @pytest.mark.parametrize("network", ["lenet", "cnn"])
     def test_decays_all_but_the_mask_heads(self, network: str) -> None:
-        setup = training.make_setup(Config("dropmax", network=network), 200)
+        setup = make_setup(Config("dropmax", network=network), 200)
         params = jax.eval_shape(lambda: training.initial_state(setup, jnp.int32(0)).params)
         decayed = {
             name for name, is_decayed in by_name(weight_decay_mask(params)).items() if is_decayed
@@ -266,12 +287,12 @@ def by_name(tree: Any) -> dict[str, Any]:
     }
 
 
-def rates_of(num_steps: int) -> np.ndarray:
+def rates_of(num_steps: int, schedule: str = "steps") -> np.ndarray:
     """The learning rate of each step, relative to the first.
 
     Adam's steps are as long as the rate if all gradients are the same.
     """
-    optimizer = training.make_optimizer(1.0, num_steps)
+    optimizer = make_optimizer("adam", schedule, 1.0, 1e-4, num_steps)
     params, gradient = {"prior_logits": jnp.zeros(())}, {"prior_logits": jnp.ones(())}
 
     def step(state: Any, _: None) -> tuple[Any, jax.Array]:
@@ -288,7 +309,7 @@ class TestNetworks:
         """A few steps on a few images lower the loss, and change every parameter."""
         images = some(small_data.train, 16)
         config = Config("dropmax", network=network, batch_size=8, num_epochs=12)
-        steps = Steps(training.make_setup(config, 16), images)
+        steps = Steps(make_setup(config, 16), images)
         before = devices.unreplicate(steps.state).params
         states = steps.epochs(4)
         losses = [float(state.totals["loss"][0]) for state in states]
@@ -306,7 +327,7 @@ class TestNetworks:
             config = Config(
                 "dropmax", network="tiny", batch_size=8, num_epochs=2, precision=precision
             )
-            return Steps(training.make_setup(config, 200), small_data.train).epochs(2)[-1]
+            return Steps(make_setup(config, 200), small_data.train).epochs(2)[-1]
 
         full, half = after_two_epochs("float32"), after_two_epochs("bfloat16")
         assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {np.dtype(np.float32)}
@@ -315,8 +336,8 @@ class TestNetworks:
 
     def test_have_the_heads_and_the_dropout_of_the_method(self) -> None:
         for name, method in METHODS.items():
-            lenet = training.make_network(Config(name, network="lenet"))
-            cnn = training.make_network(Config(name, network="cnn"))
+            lenet = make_network(Config(name, network="lenet"))
+            cnn = make_network(Config(name, network="cnn"))
             assert lenet.heads == cnn.heads == method.heads
             assert lenet.dropout_rate == method.dropout_rate
             assert cnn.dropout_rate == (method.dropout_rate or 0.5)
@@ -346,7 +367,7 @@ class TestEveryMethod:
         config = Config(
             model, network="tiny", batch_size=8, num_epochs=6, learning_rate=1e-2, seeds=(0, 1)
         )
-        config = config.with_data(small_data.name, data.fingerprint(small_data))
+        config = datasets.configured(config, small_data)
         summary = run.train(config, small_data, tmp_path, save_every=2)
         lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
         # JSON has no NaN.
@@ -373,8 +394,8 @@ class TestEveryMethod:
 
     @pytest.mark.parametrize("model", sorted(METHODS))
     def test_terms_are_told_by_name(self, model: str) -> None:
-        setup = training.make_setup(Config(model, network="tiny"), 200)
-        totals = training.abstract_states(setup, (0, 1)).totals
+        setup = make_setup(Config(model, network="tiny"), 200)
+        totals = programs.abstract_states(setup, (0, 1)).totals
         heads = Heads(**{name: jnp.zeros(10) for name in METHODS[model].heads})
         terms = METHODS[model].terms(jax.random.key(0), heads, jnp.int32(3))
         assert set(totals) == {"loss", "errors", *terms}
@@ -385,7 +406,7 @@ def test_hyperparameters_reach_the_loss(small_data: Dataset) -> None:
     losses = []
     for chosen in ({}, {"temperature": 0.1}, {"temperature": 5.0}):
         config = Config("dropmax", network="tiny", batch_size=8, hyperparameters=chosen)
-        steps = Steps(training.make_setup(config, 200), small_data.train)
+        steps = Steps(make_setup(config, 200), small_data.train)
         losses.append(float(steps(5).totals["cross_entropy"][0]))
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
@@ -403,11 +424,11 @@ def test_fewer_steps_than_three_are_enough(
 
 def test_equal_setups_share_compiled_programs() -> None:
     config = Config("dropmax", network="tiny", hyperparameters={"temperature": 0.2})
-    setup = training.make_setup(config, 200)
-    assert training.make_setup(config, 200) == setup
-    assert hash(training.make_setup(config, 200)) == hash(setup)
-    assert training.pmapped_train_steps(setup) is training.pmapped_train_steps(
-        training.make_setup(config, 200)
+    setup = make_setup(config, 200)
+    assert make_setup(config, 200) == setup
+    assert hash(make_setup(config, 200)) == hash(setup)
+    assert programs.pmapped_train_steps(setup) is programs.pmapped_train_steps(
+        make_setup(config, 200)
     )
     for change in (
         {"model": "dropmax_prior"},
@@ -418,15 +439,15 @@ def test_equal_setups_share_compiled_programs() -> None:
         {"num_epochs": 3},
         {"learning_rate": 0.1},
     ):
-        assert training.make_setup(dataclasses.replace(config, **change), 200) != setup
-    assert training.make_setup(config, 300) != setup
+        assert make_setup(dataclasses.replace(config, **change), 200) != setup
+    assert make_setup(config, 300) != setup
 
 
 @pytest.mark.parametrize("name", ["errors", "loss", "epoch", "train_loss"])
 def test_a_term_cannot_have_the_name_of_a_metric(name: str) -> None:
-    setup = training.make_setup(Config("softmax", network="tiny"), 200)
+    setup = make_setup(Config("softmax", network="tiny"), 200)
     method = dataclasses.replace(
         setup.method, loss_and_terms=SingleTerm(name, lambda key, heads, labels: jnp.zeros(()))
     )
     with pytest.raises(ValueError, match=f"a term of the loss cannot be called {name}"):
-        training.abstract_states(dataclasses.replace(setup, method=method), (0,))
+        programs.abstract_states(dataclasses.replace(setup, method=method), (0,))

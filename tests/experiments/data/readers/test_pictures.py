@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from experiments.cli.errors import UserError
-from experiments.data import pictures
+from experiments.data.readers import pictures
 from tests.experiments.drawn import draw
 from tests.experiments.fake_mnist import write_idx
 

@@ -6,11 +6,12 @@ import pytest
 import scipy.ndimage
 import scipy.stats
 
-from experiments import data
 from experiments.calibration import __main__ as calibration
-from experiments.data import mnist_5k, variants
+from experiments.data import mnist_5k
+from experiments.data.datasets import Dataset
+from experiments.data.forms import variants
+from experiments.data.forms.variants import UNFAMILIAR, VARIANTS
 from experiments.data.split import Split
-from experiments.data.variants import UNFAMILIAR, VARIANTS
 
 KEY = jax.random.key(0)
 IMAGES = mnist_5k.read().images[::250]
@@ -136,42 +137,42 @@ class TestEveryImageHasAKeyOfItsOwn:
 
 
 class TestDatasets:
-    def test_clean_is_the_dataset(self, small_data: data.Dataset) -> None:
+    def test_clean_is_the_dataset(self, small_data: Dataset) -> None:
         clean = variants.make(small_data, "clean")
-        assert data.fingerprint(clean) == data.fingerprint(small_data)
+        assert clean.fingerprint() == small_data.fingerprint()
 
     @pytest.mark.parametrize("name", ["background_random", "background_rotation"])
-    def test_all_else_stays(self, small_data: data.Dataset, name: str) -> None:
+    def test_all_else_stays(self, small_data: Dataset, name: str) -> None:
         made = variants.make(small_data, name)
         assert (made.name, made.note) == (small_data.name, small_data.note)
         for split, before in zip(made[1:4], small_data[1:4], strict=True):
             np.testing.assert_array_equal(split.labels, before.labels)
             assert split.images.shape == before.images.shape
             assert split.images.dtype == np.uint8
-        assert data.fingerprint(made) != data.fingerprint(small_data)
+        assert made.fingerprint() != small_data.fingerprint()
 
-    def test_twice_the_same(self, small_data: data.Dataset) -> None:
+    def test_twice_the_same(self, small_data: Dataset) -> None:
         for name in VARIANTS:
-            fingerprints = {data.fingerprint(variants.make(small_data, name)) for _ in range(2)}
+            fingerprints = {variants.make(small_data, name).fingerprint() for _ in range(2)}
             assert len(fingerprints) == 1
 
     def test_each_set_has_its_own_noise(self) -> None:
         blank = Split(np.zeros((5, 28, 28), np.uint8), np.zeros(5, np.int32))
-        made = variants.make(data.Dataset("mnist", blank, blank, blank, ""), "background_random")
+        made = variants.make(Dataset("mnist", blank, blank, blank, ""), "background_random")
         for one, other in ((made.train, made.test), (made.train, made.validation)):
             assert np.mean(one.images == other.images) < 0.05
 
     def test_not_what_jax_is_configured_to_draw(
-        self, small_data: data.Dataset, default_prng: Callable[[str], None]
+        self, small_data: Dataset, default_prng: Callable[[str], None]
     ) -> None:
-        before = data.fingerprint(variants.make(small_data, "background_random"))
+        before = variants.make(small_data, "background_random").fingerprint()
         default_prng("rbg")
-        assert data.fingerprint(variants.make(small_data, "background_random")) == before
+        assert variants.make(small_data, "background_random").fingerprint() == before
 
     def test_the_command_knows_them_all(self) -> None:
         assert tuple(VARIANTS) == calibration.VARIANTS
 
-    def test_unfamiliar_keeps_labels(self, small_data: data.Dataset) -> None:
+    def test_unfamiliar_keeps_labels(self, small_data: Dataset) -> None:
         for kind in UNFAMILIAR:
             split = variants.unfamiliar(small_data.test, kind)
             np.testing.assert_array_equal(split.labels, small_data.test.labels)

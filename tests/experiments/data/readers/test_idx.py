@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.cli.errors import UserError
-from experiments.data import idx
+from experiments.data.readers import idx
 from tests.experiments.fake_mnist import idx_bytes, write_idx, write_mnist
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 28, 28)).astype(np.uint8)

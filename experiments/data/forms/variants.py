@@ -1,4 +1,4 @@
-"""Images made from MNIST by definition: harder ones to train on, unfamiliar ones to detect.
+"""Images made from others by definition: harder ones to train on, unfamiliar ones to detect.
 
 Every image has a random key of its own, by its place in its set: what it becomes depends on that
 key alone, not on how many images there are.
@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
-from experiments.data import Dataset
+from experiments.data.datasets import Dataset
 from experiments.data.split import Split
 
 _SEED = 2007
@@ -21,7 +21,7 @@ _SEED = 2007
 _PART = 1000
 
 ImageMap = Callable[[Array, Array], Array]
-"""A function of one key and one image `[H, W]`, uint8, to an image like it."""
+"""A function of one key and one image, uint8 `[H, W]` or `[H, W, 3]`, to an image like it."""
 
 
 def add_random_background(key: Array, image: Array) -> Array:
@@ -38,12 +38,14 @@ def rotate(image: Array, angle: Array | float) -> Array:
     """Turns an image counterclockwise about its centre, by bilinear interpolation.
 
     Args:
-        image: uint8 `[H, W]`.
+        image: uint8 `[H, W]` or `[H, W, 3]`.
         angle: In radians.
 
     Returns:
-        uint8 `[H, W]`; 0 where the image does not reach.
+        An image like it; 0 where the image does not reach.
     """
+    if image.ndim == 3:
+        return jax.vmap(rotate, (-1, None), -1)(image, angle)
     centre = (jnp.array(image.shape, jnp.float32) - 1) / 2
     down, right = jnp.indices(image.shape) - centre[:, None, None]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
@@ -67,7 +69,13 @@ def replace_half_by_noise(key: Array, image: Array) -> Array:
 
 def scramble(key: Array, image: Array) -> Array:
     """Puts the pixels of an image in a random order."""
-    return jax.random.permutation(key, image.ravel()).reshape(image.shape)
+    pixels = image.reshape(image.shape[0] * image.shape[1], *image.shape[2:])
+    return jax.random.permutation(key, pixels).reshape(image.shape)
+
+
+def turn(image: Array) -> Array:
+    """Turns an image by 90°, or by 180° if it is not square."""
+    return jnp.rot90(image, 1 if image.shape[0] == image.shape[1] else 2)
 
 
 def _background_random(key: Array, image: Array) -> Array:
@@ -87,7 +95,7 @@ VARIANTS: Mapping[str, ImageMap] = {
 """What to train and test on, by the names that the paper's calibration table has."""
 
 UNFAMILIAR: Mapping[str, ImageMap] = {
-    "rotated": lambda key, image: jnp.rot90(image),
+    "rotated": lambda key, image: turn(image),
     "noisy": replace_half_by_noise,
     "inverted": lambda key, image: 255 - image,
     "scrambled": scramble,
@@ -99,7 +107,7 @@ def make(dataset: Dataset, variant: str) -> Dataset:
     """The variant of a dataset's images; a key of its own for each of the three sets.
 
     Args:
-        dataset: MNIST, or a part of it.
+        dataset: Any.
         variant: A name of `VARIANTS`.
     """
     train, validation, test = (
@@ -118,12 +126,12 @@ def change(images: np.ndarray, image_map: ImageMap, key: Array) -> np.ndarray:
     """Changes images, each with the key that its place gives.
 
     Args:
-        images: uint8 `[N, H, W]`.
+        images: uint8 `[N, H, W]` or `[N, H, W, 3]`.
         image_map: What to do with each.
         key: Of the whole set.
 
     Returns:
-        uint8 `[N, H, W]`.
+        Images of the same shape.
     """
     missing = -len(images) % _PART
     padded = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])

@@ -1,9 +1,9 @@
-"""MNIST from TensorFlow Datasets (tfds), without TensorFlow.
+"""Images from TensorFlow Datasets (tfds), without TensorFlow.
 
-Without TensorFlow, tfds can read prepared data, but it cannot prepare MNIST: the builder it ships
-reads, unpacks and encodes images with TensorFlow. The builder here uses NumPy and Pillow, and
-writes the same examples. So `tfds.builder("mnist")` of any other program reads what this one has
-prepared, and the reverse.
+Without TensorFlow, tfds can read prepared data, but it cannot prepare MNIST, CIFAR and their like:
+the builders it ships read, unpack and encode images with TensorFlow. The builder here uses NumPy
+and Pillow, and writes the same examples. So `tfds.builder("mnist")` of any other program reads what
+this one has prepared, and the reverse.
 """
 
 import contextlib
@@ -14,29 +14,68 @@ import os
 import struct
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
 from PIL import Image
 
 from experiments.cli.errors import UserError
-from experiments.data import idx
-from experiments.data.split import NUM_CLASSES, Split
+from experiments.data.readers import idx
+from experiments.data.split import Split
 
 _INSTALL = "pip install 'tensorflow-datasets>=4.9.10' array-record importlib-resources"
 
 
+# How long the download's host has to answer if the user asked for these data.
+PATIENT_SECONDS = 15.0
+
+# What a builder writes of one split: each example with the key that decides on its place.
+Examples = Iterator[tuple[int, Any]]
+
+
 class UnavailableError(UserError):
-    """MNIST cannot be had from tfds here and now, though the user asked nothing wrong."""
+    """A data set cannot be had from tfds here and now, though the user asked nothing wrong."""
 
 
-def load(data_dir: str | os.PathLike[str] | None, *, timeout: float) -> tuple[Split, Split]:
-    """Reads MNIST as tfds has prepared it; downloads and prepares it first where it has not.
+class TfdsSet(NamedTuple):
+    """A data set that tfds knows.
+
+    Attributes:
+        title: What it is called in messages.
+        builder: The class of its builder in `tfds.image_classification`.
+        examples: Makes the examples of each split from the downloaded files, by their names, and
+            from the builder; they are those of tfds's own builder, with its keys.
+        labels: Which labels tfds stores.
+        image_shape: As of `Split`.
+        config: Of the builder, which may have several; None if it has one.
+    """
+
+    title: str
+    builder: str
+    examples: Callable[[Mapping[str, Path], Any], Mapping[str, Examples]]
+    labels: range = range(10)
+    image_shape: tuple[int, ...] = (28, 28)
+    config: str | None = None
+
+
+class Loaded(NamedTuple):
+    """What tfds holds: the two sets as it stores them, and the names of its classes."""
+
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+
+
+def load(
+    known: TfdsSet, data_dir: str | os.PathLike[str] | None, *, timeout: float = PATIENT_SECONDS
+) -> Loaded:
+    """Reads a data set as tfds has prepared it; downloads and prepares it first where it has not.
 
     Args:
+        known: The data set.
         data_dir: Folder of tfds; None for its default.
         timeout: How many seconds the download's host has to answer.
 
@@ -53,12 +92,26 @@ def load(data_dir: str | os.PathLike[str] | None, *, timeout: float) -> tuple[Sp
     failure = UnavailableError if data_dir is None else UserError
     root = None if data_dir is None else os.path.expanduser(data_dir)
     with _quiet():
-        folder = _folder(tfds, root)
+        folder, downloads = _folders(tfds, known, root)
         if not _is_prepared(folder):
-            _prepare(tfds, root, folder, timeout, failure)
-        with _one_line(f"{folder} cannot be read; delete it to prepare MNIST again", failure):
-            builder = tfds.image_classification.MNIST(data_dir=root)
-            return _read(builder, "train"), _read(builder, "test")
+            _prepare(tfds, known, root, folder, downloads, timeout, failure)
+        with _one_line(
+            f"{folder} cannot be read; delete it to prepare {known.title} again", failure
+        ):
+            builder = _parent(tfds, known)(data_dir=root, config=known.config)
+            return Loaded(
+                _read(builder, "train", known),
+                _read(builder, "test", known),
+                tuple(builder.info.features["label"].names),
+            )
+
+
+def load_or_advise(known: TfdsSet, data_dir: str | os.PathLike[str] | None, advice: str) -> Loaded:
+    """`load`, whose every error is a `UserError` that says what else can be done."""
+    try:
+        return load(known, data_dir)
+    except UnavailableError as error:
+        raise UserError(f"{known.title} cannot be had: {error} ({advice})") from error
 
 
 def _import_tfds() -> Any:
@@ -73,18 +126,25 @@ def _import_tfds() -> Any:
         ) from error
 
 
-def _folder(tfds: Any, root: str | None) -> Any:
-    """Where this tfds keeps MNIST. A builder would know it, but fails on a damaged folder."""
-    mnist = tfds.image_classification.MNIST
-    _, folder = tfds.core.utils.file_utils.get_data_dir_and_dataset_dir(
-        given_data_dir=root, builder_name=mnist.name, config_name=None, version=str(mnist.VERSION)
+def _parent(tfds: Any, known: TfdsSet) -> Any:
+    return getattr(tfds.image_classification, known.builder)
+
+
+def _folders(tfds: Any, known: TfdsSet, root: str | None) -> tuple[Any, Any]:
+    """Where this tfds keeps the data and downloads. Builders know it, but fail on damaged data."""
+    parent = _parent(tfds, known)
+    data_dir, folder = tfds.core.utils.file_utils.get_data_dir_and_dataset_dir(
+        given_data_dir=root,
+        builder_name=parent.name,
+        config_name=known.config,
+        version=str(parent.VERSION),
     )
     folder = folder.expanduser()
     if str(folder).startswith("~"):
         raise UnavailableError(
             f"there is no home folder for {folder}: pass --data_dir, or set TFDS_DATA_DIR"
         )
-    return folder
+    return folder, data_dir.expanduser() / "downloads"
 
 
 def _is_prepared(folder: Any) -> bool:
@@ -96,19 +156,24 @@ def _is_prepared(folder: Any) -> bool:
 
 
 def _prepare(
-    tfds: Any, root: str | None, folder: Any, timeout: float, failure: type[UserError]
+    tfds: Any,
+    known: TfdsSet,
+    root: str | None,
+    folder: Any,
+    downloads: Any,
+    timeout: float,
+    failure: type[UserError],
 ) -> None:
     with _one_line(f"{folder} cannot be used", failure):
         _check_writable(folder)
-    builder = _builder_class(tfds)(data_dir=root)
-    downloads = folder.parent.parent / "downloads"
+    builder = _builder_class(tfds, known)(data_dir=root, config=known.config)
     url = next(iter(builder.url_infos))
     # tfds itself would try for minutes.
-    if not _is_downloaded(builder.url_infos, downloads) and not is_reachable(url, timeout):
+    if not _is_downloaded(builder, downloads) and not is_reachable(url, timeout):
         raise UnavailableError(f"it is not prepared in {folder}, and {url} does not answer")
     config = tfds.download.DownloadConfig(try_download_gcs=False, force_checksums_validation=True)
     try:
-        with _one_line(f"MNIST could not be prepared in {folder}", failure):
+        with _one_line(f"{known.title} could not be prepared in {folder}", failure):
             builder.download_and_prepare(
                 download_dir=downloads, download_config=config, file_format="array_record"
             )
@@ -129,13 +194,14 @@ def _check_writable(folder: Any) -> None:
         raise PermissionError(f"{above} is not writable")
 
 
-def _is_downloaded(url_infos: dict[str, Any], downloads: Any) -> bool:
+def _is_downloaded(builder: Any, downloads: Any) -> bool:
     resource = importlib.import_module("tensorflow_datasets.core.download.resource")
-    names = [resource.get_dl_fname(url, info.checksum) for url, info in url_infos.items()]
+    names = [resource.get_dl_fname(url, info.checksum) for url, info in builder.url_infos.items()]
     # Older versions of tfds keep the downloads of all datasets in one folder.
     return all(
         any(
-            resource.is_locally_cached(folder / name) for folder in (downloads / "mnist", downloads)
+            resource.is_locally_cached(folder / name)
+            for folder in (downloads / builder.name, downloads)
         )
         for name in names
     )
@@ -158,18 +224,18 @@ def is_reachable(url: str, timeout: float) -> bool:
     return answered.is_set()
 
 
-def _builder_class(tfds: Any) -> Any:
-    """A builder that writes what tfds's own for MNIST writes, without TensorFlow."""
-    parent: Any = tfds.image_classification.MNIST
+def _builder_class(tfds: Any, known: TfdsSet) -> Any:
+    """A builder that writes what tfds's own writes, without TensorFlow."""
+    parent: Any = _parent(tfds, known)
     checksums = importlib.import_module("tensorflow_datasets.core.download.checksums")
 
-    class Mnist(parent, skip_registration=True):  # type: ignore[misc, call-arg]
+    class Builder(parent, skip_registration=True):  # type: ignore[misc, call-arg]
         # tfds stores the builder's module with the data; with this one, tfds itself reads them.
         __module__ = parent.__module__
         name = parent.name
         url_infos = parent.url_infos
 
-        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        def _split_generators(self, dl_manager: Any) -> Mapping[str, Examples]:
             urls = {info.filename: url for url, info in self.url_infos.items()}
             files = dl_manager.download(urls)
             for name, path in files.items():
@@ -178,43 +244,34 @@ def _builder_class(tfds: Any) -> Any:
                     self.url_infos[urls[name]].checksum
                 ):
                     raise ValueError(f"{path} has a wrong checksum: delete it")
-            return {
-                split: self._generate_examples(
-                    Path(files[f"{prefix}-images-idx3-ubyte.gz"]),
-                    Path(files[f"{prefix}-labels-idx1-ubyte.gz"]),
-                )
-                for split, prefix in (("train", "train"), ("test", "t10k"))
-            }
+            files = {name: Path(path) for name, path in files.items()}
+            return known.examples(files, self)
 
-        def _generate_examples(self, images: Path, labels: Path) -> Iterator[tuple[int, Any]]:
-            split = idx.read_split(images, labels)
-            # The index is the key of tfds's own builder: keys decide on the records' order.
-            for index, (image, label) in enumerate(zip(*split, strict=True)):
-                yield index, {"image": _png(image), "label": int(label)}
-
-    return Mnist
+    return Builder
 
 
-def _png(image: np.ndarray) -> io.BytesIO:
-    # tfds encodes an array with TensorFlow, but takes a file as it is.
+def png(image: np.ndarray) -> io.BytesIO:
+    """An image, grey or colour, in a file that tfds takes as it is; arrays need TensorFlow."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, format="png")
     file.seek(0)
     return file
 
 
-def _read(builder: Any, name: str) -> Split:
+def _read(builder: Any, name: str, known: TfdsSet) -> Split:
     info = builder.info.splits[name]
     if not 1 <= info.num_examples <= idx.MAX_IMAGES:
         raise ValueError(f"the split {name} claims {info.num_examples} images")
-    images = np.empty((info.num_examples, 28, 28), np.uint8)
+    images = np.empty((info.num_examples, *known.image_shape), np.uint8)
     labels = np.empty(info.num_examples, np.int32)
     records = _records(builder, name)
     for index, record in zip(range(info.num_examples), records, strict=True):
-        images[index] = record["image"][:, :, 0]
+        # tfds gives grey images a channel.
+        images[index] = record["image"].reshape(known.image_shape)
         labels[index] = record["label"]
-    if labels.min() < 0 or labels.max() >= NUM_CLASSES:
-        raise ValueError(f"the split {name} has labels that are not 0 to 9")
+    if labels.min() not in known.labels or labels.max() not in known.labels:
+        first, last = known.labels[0], known.labels[-1]
+        raise ValueError(f"the split {name} has labels that are not {first} to {last}")
     return Split(images, labels)
 
 

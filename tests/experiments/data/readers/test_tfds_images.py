@@ -1,6 +1,3 @@
-import contextlib
-import functools
-import http.server
 import io
 import json
 import os
@@ -8,20 +5,20 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from experiments import data
 from experiments.cli.errors import UserError
-from experiments.data import idx, tfds_mnist
+from experiments.data import datasets
+from experiments.data.readers import idx, tfds_idx, tfds_images
 from experiments.data.split import Split
+from tests.experiments.data.tfds_host import QuietHandler, forbid_preparing, hosting, refused
 from tests.experiments.fake_mnist import write_mnist
 from tests.experiments.runner import files_under
 
@@ -35,22 +32,6 @@ FILES = [
 ]
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    handler = functools.partial(QuietHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
@@ -59,18 +40,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def host(files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A host of small files; tfds takes them and their checksums for MNIST's own."""
-    from tensorflow_datasets.core.download import checksums
-    from tensorflow_datasets.core.utils import Size
-
-    monkeypatch.setenv("no_proxy", "*")
-    with serving(files) as url:
-        url_infos = {}
-        for name in FILES:
-            info = checksums.compute_url_info(tfds.core.Path(files / name))
-            url_infos[url + name] = checksums.UrlInfo(Size(info.size), info.checksum, name)
-        monkeypatch.setattr(tfds.image_classification.MNIST, "url_infos", url_infos)
+def host(files: Path) -> Iterator[str]:
+    with hosting(tfds.image_classification.MNIST, files, FILES) as url:
         yield url
 
 
@@ -96,14 +67,7 @@ def seed_downloads(data_dir: Path, files: Path) -> list[Path]:
 
 
 def load(data_dir: Path) -> tuple[Split, Split]:
-    return tfds_mnist.load(data_dir, timeout=5)
-
-
-def refused(function: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as caught:
-        function()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return tfds_images.load(tfds_idx.MNIST, data_dir, timeout=5)[:2]
 
 
 def version_folder(data_dir: Path) -> Path:
@@ -120,13 +84,6 @@ def assert_same_order(a: tuple[Split, Split], b: tuple[Split, Split]) -> None:
         np.testing.assert_array_equal(split.labels, other.labels)
 
 
-def forbid_preparing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def prepare(*args: object) -> None:
-        raise AssertionError("prepared once more")
-
-    monkeypatch.setattr(tfds_mnist, "_prepare", prepare)
-
-
 def test_downloads_prepares_and_reads(
     host: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +96,7 @@ def test_downloads_prepares_and_reads(
 
     forbid_preparing(monkeypatch)
     assert_same_order(load(tmp_path), loaded)
-    dataset = data.load("auto", data_dir=tmp_path, train_per_class=4)
+    dataset = datasets.load("auto", data_dir=tmp_path, train_per_class=4)
     assert dataset.name == "mnist"
     assert "shuffled" in dataset.note
     assert len(dataset.train.labels) == 40
@@ -162,9 +119,9 @@ def test_plain_tfds_reads_what_is_prepared(host: str, tmp_path: Path) -> None:
 def test_tensorflow_is_not_imported(host: str, tmp_path: Path) -> None:
     load(tmp_path)
     code = (
-        "import sys; from experiments import data; import importlib.abc\n"
+        "import sys; from experiments.data import datasets; import importlib.abc\n"
         "assert 'tensorflow_datasets' not in sys.modules\n"
-        f"data.load('auto', data_dir={str(tmp_path)!r}, train_per_class=4)\n"
+        f"datasets.load('auto', data_dir={str(tmp_path)!r}, train_per_class=4)\n"
         "assert 'tensorflow_datasets' in sys.modules and 'tensorflow' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -175,8 +132,8 @@ def test_tensorflow_is_not_imported(host: str, tmp_path: Path) -> None:
 def test_earlier_downloads_need_no_network(
     host: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tfds_mnist, "is_reachable", lambda url, timeout: False)
-    with pytest.raises(tfds_mnist.UnavailableError):
+    monkeypatch.setattr(tfds_images, "is_reachable", lambda url, timeout: False)
+    with pytest.raises(tfds_images.UnavailableError):
         load(tmp_path)
     seed_downloads(tmp_path, files)
     assert len(load(tmp_path)[0].labels) == 1040
@@ -243,8 +200,8 @@ def test_without_a_home_nothing_is_written_into_the_working_directory(
     monkeypatch.setattr(constants, "DATA_DIR", "~/tensorflow_datasets")
     monkeypatch.chdir(tmp_path)
     before = files_under(tmp_path)
-    with pytest.raises(tfds_mnist.UnavailableError, match="there is no home folder"):
-        tfds_mnist.load(None, timeout=5)
+    with pytest.raises(tfds_images.UnavailableError, match="there is no home folder"):
+        tfds_images.load(tfds_idx.MNIST, None, timeout=5)
     assert files_under(tmp_path) == before
 
 
@@ -256,7 +213,7 @@ def test_interrupted_preparation_is_not_taken_for_whole(
     monkeypatch: pytest.MonkeyPatch,
     interruption: type[BaseException],
 ) -> None:
-    encode = tfds_mnist._png
+    encode = tfds_images.png
     encoded = 0
 
     def interrupted(image: np.ndarray) -> io.BytesIO:
@@ -267,7 +224,7 @@ def test_interrupted_preparation_is_not_taken_for_whole(
             raise interruption
         return encode(image)
 
-    monkeypatch.setattr(tfds_mnist, "_png", interrupted)
+    monkeypatch.setattr(tfds_images, "png", interrupted)
     with pytest.raises((UserError, KeyboardInterrupt)):
         load(tmp_path)
     assert not version_folder(tmp_path).exists()
@@ -378,7 +335,7 @@ def as_tfrecord(folder: Path) -> None:
 def test_two_processes_may_prepare_at_once(
     host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = tfds_mnist._png
+    encode = tfds_images.png
     done = False
 
     def other_is_quicker(image: np.ndarray) -> io.BytesIO:
@@ -388,13 +345,13 @@ def test_two_processes_may_prepare_at_once(
             load(tmp_path)
         return encode(image)
 
-    monkeypatch.setattr(tfds_mnist, "_png", other_is_quicker)
+    monkeypatch.setattr(tfds_images, "png", other_is_quicker)
     assert len(load(tmp_path)[0].labels) == 1040
 
 
 def test_reachable(host: str) -> None:
-    assert tfds_mnist.is_reachable(host + FILES[0], 5)
-    assert not tfds_mnist.is_reachable(host + "nothing", 5)
+    assert tfds_images.is_reachable(host + FILES[0], 5)
+    assert not tfds_images.is_reachable(host + "nothing", 5)
 
 
 def test_not_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,7 +359,7 @@ def test_not_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         start = time.monotonic()
-        assert not tfds_mnist.is_reachable(f"http://127.0.0.1:{port}/", 0.3)
+        assert not tfds_images.is_reachable(f"http://127.0.0.1:{port}/", 0.3)
         assert time.monotonic() - start < 2
-    assert not tfds_mnist.is_reachable(f"http://127.0.0.1:{port}/", 5)
-    assert not tfds_mnist.is_reachable("nonsense", 5)
+    assert not tfds_images.is_reachable(f"http://127.0.0.1:{port}/", 5)
+    assert not tfds_images.is_reachable("nonsense", 5)

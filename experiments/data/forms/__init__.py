@@ -1,0 +1,1 @@
+"""Makes images from images: unfamiliar ones, digits from photos, pictures of one size."""

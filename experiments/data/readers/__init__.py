@@ -1,0 +1,1 @@
+"""Reads file formats and TensorFlow Datasets, whatever data set they hold."""

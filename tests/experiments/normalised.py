@@ -1,0 +1,101 @@
+"""What a network with batch statistics has after two steps on this process's devices, as JSON."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax.core import FrozenDict
+
+from dropmax_jax import METHODS
+from experiments.data.split import Split
+from experiments.networks._resnet import ResNet
+from experiments.runtime import devices
+from experiments.train import evaluation
+from experiments.train.steps import feeds, programs, training
+from experiments.train.steps.setup import Setup, loops
+from tests.experiments.runner import ROOT, environment
+
+BATCH_SIZE, NUM_TRAIN, SHAPE = 8, 24, (12, 9, 3)
+
+
+def setup(**changes: Any) -> Setup:
+    """Three classes of colour images, cropped and mirrored; a residual network of two blocks."""
+    network = ResNet(
+        num_classes=3,
+        heads=METHODS["dropmax"].heads,
+        dropout_rate=0.5,
+        blocks=(1, 1),
+        width=8,
+        axis_name=devices.AXIS,
+    )
+    own = Setup(
+        METHODS["dropmax"],
+        network,
+        optax.sgd(0.01),
+        FrozenDict(),
+        BATCH_SIZE,
+        NUM_TRAIN,
+        image_shape=SHAPE,
+        augmentation="crop_flip",
+        unrolled=not loops(network),
+    )
+    return dataclasses.replace(own, **changes)
+
+
+def images() -> Split:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (NUM_TRAIN, *SHAPE), np.uint8)
+    return Split(pixels, np.arange(NUM_TRAIN, dtype=np.int32) % 3)
+
+
+def trained(setup: Setup, num_steps: int = 2) -> training.TrainState:
+    """The state after some steps of two seeds, `[seeds, ...]`."""
+    seeds = jax.numpy.arange(2)
+    state = devices.replicate(programs.initial_states(setup, seeds))
+    feed = feeds.make_feed(setup, images(), seeds)
+    for step in range(num_steps):
+        state = feed.program(state, seeds, step, step + 1, *feed.inputs(step))
+    found: training.TrainState = devices.unreplicate(state)
+    return found
+
+
+def numbers_here() -> dict[str, Any]:
+    own = setup()
+    state = trained(own)
+    spread = evaluation.shard_images(images(), own.network)
+    predict = evaluation.predictor(own.network)
+    heads = predict(devices.replicate(state.params), np.arange(2), spread)
+    found = {
+        "devices": jax.device_count(),
+        "statistics": state.params["batch_stats"],
+        "totals": state.totals,
+        "logits": heads.logits,
+    }
+    plain: dict[str, Any] = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), found)
+    return plain
+
+
+def on_devices(count: int) -> dict[str, Any]:
+    """The numbers on `count` devices, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.experiments.normalised"],
+        cwd=ROOT,
+        env=environment(count),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    numbers: dict[str, Any] = json.loads(done.stdout)
+    assert numbers["devices"] == count
+    return numbers
+
+
+if __name__ == "__main__":
+    print(json.dumps(numbers_here()))
