@@ -3,6 +3,8 @@
 from jax import export
 
 from dropmax_jax import metrics
+from dropmax_jax._loss_terms import LossTerms
+from dropmax_jax.balanced import dropmax_balanced_loss, dropmax_balanced_loss_and_terms
 from dropmax_jax.concrete import (
     bernoulli_kl,
     bernoulli_negative_entropy,
@@ -10,7 +12,6 @@ from dropmax_jax.concrete import (
     sample_log_mask,
 )
 from dropmax_jax.dropmax import (
-    LossTerms,
     dropmax_logits,
     dropmax_loss,
     dropmax_loss_and_terms,
@@ -36,6 +37,8 @@ __all__ = [
     "bernoulli_kl",
     "bernoulli_negative_entropy",
     "concrete_log_mask",
+    "dropmax_balanced_loss",
+    "dropmax_balanced_loss_and_terms",
     "dropmax_log_probs",
     "dropmax_logits",
     "dropmax_loss",

@@ -16,10 +16,12 @@ class Classes(NamedTuple):
         axis_name: The axis of `shard_map` over which classes are spread, None if they are not.
         by_product: Whether to add by a product, which is quicker on CPU: XLA adds one number after
             the other there.
+        balanced: Whether the label regression is; see `regression_weights`.
     """
 
     axis_name: str | None = None
     by_product: bool = False
+    balanced: bool = False
 
     def sum(self, values: Array) -> Array:
         """The sum `[...]` of values `[..., K]`."""
@@ -56,3 +58,23 @@ class Classes(NamedTuple):
     def num_shares(self) -> int:
         """How many shares there are."""
         return 1 if self.axis_name is None else int(lax.axis_size(self.axis_name))
+
+    def regression_weights(
+        self, columns: int, count: Array | None
+    ) -> tuple[Array | float, Array | float]:
+        """What the label regression's term of the target counts, and that of another class.
+
+        Balanced, 4 (K - 1) / K and 4 / K, for K classes: as much as all other classes together, and
+        four for two classes of r = 1/2, whatever K.
+
+        Args:
+            columns: How many classes are here.
+            count: How many classes each example has, `[...]`; None for all.
+        """
+        if not self.balanced:
+            return 1.0, 1.0
+        if count is None:
+            number = columns * self.num_shares()
+            return 4.0 * (number - 1) / number, 4.0 / number
+        share = 4.0 / count[..., None]
+        return 4.0 - share, share

@@ -1,6 +1,7 @@
 """The terms of the loss as they are defined, for arrays that are checked and of one dtype."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,27 @@ from dropmax_jax.concrete import (
 )
 
 
+class LossTerms(NamedTuple):
+    """The four terms of the loss, per example `[...]`, in nats.
+
+    Attributes:
+        cross_entropy: -log p(y|x, z) for the mask given.
+        kl_divergence: KL(q(z|x, y) ‖ p(z|x)), summed over classes.
+        label_regression: Binary cross-entropy of r(x) and the one-hot label, summed over classes.
+        prior_negative_entropy: Negative entropy of the prior p(z|x), summed over classes.
+    """
+
+    cross_entropy: jax.Array
+    kl_divergence: jax.Array
+    label_regression: jax.Array
+    prior_negative_entropy: jax.Array
+
+    @property
+    def total(self) -> jax.Array:
+        """The loss that training minimises, the sum of the four."""
+        return self.cross_entropy + sum(self[1:])
+
+
 def loss_terms(
     classes: Classes,
     target: Array,
@@ -25,6 +47,7 @@ def loss_terms(
     prior: Array,
     label: Array,
     log_epsilon: float,
+    count: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """The terms `[...]`, in the order of `LossTerms`, for a mask `[..., K]`.
 
@@ -36,7 +59,9 @@ def loss_terms(
         prior: Logits of ρ.
         label: Logits of r.
         log_epsilon: log ε.
+        count: How many classes each example has, `[...]`; None for all.
     """
+    of_target, of_other = classes.regression_weights(logits.shape[-1], count)
     logits = _checks.bounded_below(logits)
     posterior = jax.lax.stop_gradient(prior) + label
     kl = bernoulli_kl(posterior, prior)
@@ -47,7 +72,8 @@ def loss_terms(
         cross_entropy = classes.logsumexp(masked)[..., 0] - target_logit
         cross_entropy -= math.log1p(math.exp(log_epsilon))
         kl = jnp.where(target, -log_sigmoid(prior), kl)
-        regression = -log_sigmoid(jnp.where(target, label, -label))
+        regression = jnp.where(target, of_target, of_other)
+        regression *= -log_sigmoid(jnp.where(target, label, -label))
     else:
         # Were k the label, z_k would be 1: the sum over classes would grow by o_k's share 1 - z_k.
         log_total = classes.logsumexp(masked_logits(logits, log_mask, log_epsilon))
@@ -55,7 +81,8 @@ def loss_terms(
         nll = log_totals - logits - math.log1p(math.exp(log_epsilon))
         cross_entropy = classes.sum(target * nll)
         kl = target * -log_sigmoid(prior) + (1.0 - target) * kl
-        regression = -(target * log_sigmoid(label) + (1.0 - target) * log_sigmoid(-label))
+        regression = of_target * target * -log_sigmoid(label)
+        regression += of_other * (1.0 - target) * -log_sigmoid(-label)
     return (
         cross_entropy,
         classes.sum(kl),

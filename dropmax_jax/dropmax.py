@@ -35,38 +35,15 @@ References:
     NeurIPS 2018.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from dropmax_jax import _checks, _where
 from dropmax_jax._classes import Classes
-from dropmax_jax._fused import fused_loss
-from dropmax_jax._loss_terms import loss_terms, masked_logits
+from dropmax_jax._loss import loss_and_terms
+from dropmax_jax._loss_terms import LossTerms, loss_terms, masked_logits
 from dropmax_jax.heads import Heads, head_arrays
-
-
-class LossTerms(NamedTuple):
-    """The four terms of the loss, per example `[...]`, in nats.
-
-    Attributes:
-        cross_entropy: -log p(y|x, z) for the mask given.
-        kl_divergence: KL(q(z|x, y) ‖ p(z|x)), summed over classes.
-        label_regression: Binary cross-entropy of r(x) and the one-hot label, summed over classes.
-        prior_negative_entropy: Negative entropy of the prior p(z|x), summed over classes.
-    """
-
-    cross_entropy: jax.Array
-    kl_divergence: jax.Array
-    label_regression: jax.Array
-    prior_negative_entropy: jax.Array
-
-    @property
-    def total(self) -> jax.Array:
-        """The loss that training minimises, the sum of the four."""
-        return self.cross_entropy + sum(self[1:])
 
 
 def posterior_logits(heads: Heads) -> jax.Array:
@@ -224,7 +201,7 @@ def dropmax_loss(
     References:
         Lee et al. 2018, section 4 (the objective).
     """
-    return _loss_and_terms(key, heads, labels, where, weights, temperature, epsilon, axis_name)[0]
+    return loss_and_terms(key, heads, labels, where, weights, temperature, epsilon, axis_name)[0]
 
 
 def dropmax_loss_and_terms(
@@ -252,7 +229,7 @@ def dropmax_loss_and_terms(
         >>> bool(jnp.allclose(loss, sum(terms)))
         True
     """
-    return _loss_and_terms(key, heads, labels, where, weights, temperature, epsilon, axis_name)
+    return loss_and_terms(key, heads, labels, where, weights, temperature, epsilon, axis_name)
 
 
 def elbo(
@@ -295,47 +272,4 @@ def elbo(
         Lee et al. 2018, section 4 (the variational bound).
     """
     weights = LossTerms(1.0, 1.0, 0.0, 0.0)  # type: ignore[arg-type]
-    return -_loss_and_terms(key, heads, labels, where, weights, temperature, epsilon, axis_name)[0]
-
-
-def _loss_and_terms(
-    key: jax.Array,
-    heads: Heads,
-    labels: ArrayLike,
-    where: ArrayLike | None,
-    weights: LossTerms | None,
-    temperature: ArrayLike,
-    epsilon: float,
-    axis_name: str | None,
-) -> tuple[jax.Array, LossTerms]:
-    _checks.log_epsilon(epsilon)
-    _checks.random_key(key)
-    _checks.axis("axis_name", axis_name)
-    counts, arrays = _where.head_arrays_of(where, heads, *Heads._fields, axis_name=axis_name)
-    labels = _checks.soft_labels(counts.labels(labels), arrays[0].shape, "logits")
-    dtype = arrays[0].dtype
-    if jnp.issubdtype(labels.dtype, jnp.floating):
-        labels = labels.astype(dtype)
-    loss, terms = fused_loss(
-        jnp.asarray(key),
-        arrays,
-        labels,
-        _checks.positive("temperature", temperature, dtype),
-        _weight_array(weights, dtype),
-        epsilon=float(epsilon),
-        classes=Classes(axis_name),
-    )
-    return counts.per_example(loss), LossTerms(*map(counts.per_example, terms))
-
-
-def _weight_array(weights: LossTerms | None, dtype: jnp.dtype) -> jax.Array:
-    if weights is None:
-        return jnp.ones(len(LossTerms._fields), dtype)
-    if not isinstance(weights, LossTerms):
-        raise TypeError(f"weights must be a LossTerms, but is a {type(weights).__name__}")
-    return jnp.stack(
-        [
-            _checks.scalar(f"weights.{name}", weight, dtype)
-            for name, weight in weights._asdict().items()
-        ]
-    )
+    return -loss_and_terms(key, heads, labels, where, weights, temperature, epsilon, axis_name)[0]

@@ -38,12 +38,17 @@ def fused_loss(
     labels: Array,
     temperature: Array,
     weights: Array,
+    count: Array | None = None,
     *,
     epsilon: float,
     classes: Classes,
 ) -> _LossAndTerms:
-    """The loss and its terms, of heads `[..., K]` and weights `[4]` of one dtype, all checked."""
-    return _loss(epsilon, classes, key, labels, temperature, weights, *heads)
+    """The loss and its terms, of heads `[..., K]` and weights `[4]` of one dtype, all checked.
+
+    `count` is how many classes each example has, `[...]` of that dtype; None for all.
+    """
+    rest = heads if count is None else (*heads, count)
+    return _loss(epsilon, classes, key, labels, temperature, weights, *rest)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -55,8 +60,10 @@ def _loss(epsilon: float, classes: Classes, *args: Array) -> _LossAndTerms:
 def _loss_jvp(
     epsilon: float, classes: Classes, primals: tuple[Array, ...], tangents: tuple[Any, ...]
 ) -> tuple[_LossAndTerms, _LossAndTerms]:
-    key, labels, temperature, weights, *heads = primals
-    _, of_labels, of_temperature, of_weights, *of_heads = tangents
+    key, labels, temperature, weights, *rest = primals
+    _, of_labels, of_temperature, of_weights, *of_rest = tangents
+    heads, of_heads = rest[:3], of_rest[:3]
+    count = rest[3] if len(rest) > 3 else None
     result = _with_gradient(epsilon, classes, *primals)
     tangent = jnp.zeros_like(result.loss)
     if not isinstance(of_temperature, SymbolicZero):
@@ -74,7 +81,7 @@ def _loss_jvp(
         log_mask = log_sigmoid((posterior + noise) / temperature)
         target = classes.target(labels, logits)
         return loss_terms(
-            classes, target, log_mask, logits, prior, label, _checks.log_epsilon(epsilon)
+            classes, target, log_mask, logits, prior, label, _checks.log_epsilon(epsilon), count
         )
 
     if not isinstance(of_labels, SymbolicZero):
@@ -106,19 +113,19 @@ def _with_gradient(
     labels: Array,
     temperature: Array,
     weights: Array,
-    *heads: Array,
+    *rest: Array,
 ) -> Result:
-    shape = heads[0].shape
+    shape = rest[0].shape
     rows_of = functools.partial(loss_and_gradient, epsilon)
 
     def at_once(key: Array, temperature: Array, weights: Array, *rest: Array) -> Result:
-        noise = _noise_of(classes, key, rest[-1])
+        noise = _noise_of(classes, key, rest[1])
         return rows_of(classes, temperature, weights, noise, *rest)
 
-    args = (key, temperature, weights, labels, *heads)
+    args = (key, temperature, weights, labels, *rest)
     # In a program exported for any batch, the number of rows is a symbol, which cannot be divided.
     is_symbolic = not all(isinstance(size, int) for size in shape)
-    is_spread = classes.axis_name is not None or _sharding.explicit(heads[0]) is not None
+    is_spread = classes.axis_name is not None or _sharding.explicit(rest[0]) is not None
     if is_symbolic or is_spread or _is_small(shape):
         return at_once(*args)
     on_cpu = functools.partial(rows_of, classes._replace(by_product=True))

@@ -30,12 +30,12 @@ def in_blocks(
         key: For the noise.
         temperature: As for the loss.
         weights: As for the loss.
-        rest: Labels and heads.
+        rest: Labels, heads, and what else there is of each row.
     """
     batch, columns = shape[:-1], shape[-1]
     num_rows = math.prod(batch)
     flat = [array.reshape(num_rows, *array.shape[len(batch) :]) for array in rest]
-    sources, noise = _noise.logistic_by_row(key, (num_rows, columns), rest[-1].dtype)
+    sources, noise = _noise.logistic_by_row(key, (num_rows, columns), rest[1].dtype)
 
     def rows(arrays: list[Array]) -> Result:
         source, *others = arrays

@@ -48,13 +48,18 @@ def loss_and_gradient(
     logits: Array,
     b: Array,
     c: Array,
+    count: Array | None = None,
 ) -> Result:
-    """The loss for heads and noise `[..., K]`, and labels: integers `[...]` or probabilities."""
+    """The loss for heads and noise `[..., K]`, and labels: integers `[...]` or probabilities.
+
+    `count` is how many classes each example has, `[...]`; None for all.
+    """
     # JAX differentiates these lines for second derivatives. So comparisons count 0 as positive, as
     # the derivative of jnp.abs does, and only the b within a is constant.
     target = classes.target(labels, logits)
     is_hard = target.dtype == jnp.bool_
     y, not_y = target.astype(b.dtype), 1.0 - target.astype(b.dtype)
+    of_target, of_other = classes.regression_weights(b.shape[-1], count)
     logits = _checks.bounded_below(logits)
     constant_b = lax.stop_gradient(b)
     a, a_minus_b = constant_b + c, c - (b - constant_b)
@@ -105,14 +110,18 @@ def loss_and_gradient(
     kl = log_b - log_a + jnp.where(a >= 0.0, b_below - not_q * a_minus_b, b_above + q * a_minus_b)
     if is_hard:
         kl = jnp.where(target, log_b + b_below, kl)
-        wrong = jnp.where(target, c_below, c_above)
+        regression = log_c + jnp.where(target, c_below, c_above)
+        if classes.balanced:
+            regression *= jnp.where(target, of_target, of_other)
     else:
         kl = y * (log_b + b_below) + not_y * kl
-        wrong = y * c_below + not_y * c_above
+        regression = log_c + y * c_below + not_y * c_above
+        if classes.balanced:
+            regression = of_target * y * (log_c + c_below) + of_other * not_y * (log_c + c_above)
     terms = (
         cross_entropy,
         classes.sum(kl),
-        classes.sum(log_c + wrong),
+        classes.sum(regression),
         classes.sum(-log_b - jnp.where(b >= 0.0, b * not_rho, -b * rho)),
     )
     loss = jnp.asarray(sum(weights[i] * term for i, term in enumerate(terms)))
@@ -125,7 +134,7 @@ def loss_and_gradient(
             weights[1] * (not_y * (rho - q) - y * not_rho) + weights[3] * (b * rho * not_rho),
             weights[0] * of_x / temperature
             + weights[1] * (not_y * q * not_q * a_minus_b)
-            + weights[2] * (not_y * r - y * not_r),
+            + weights[2] * (of_other * not_y * r - of_target * y * not_r),
         ),
     )
 

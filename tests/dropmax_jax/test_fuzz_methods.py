@@ -152,11 +152,27 @@ def deterministic_attention(case: Case, found: Any) -> Any:
     return case.cross_entropy(logits), oracle.log_softmax(logits)
 
 
-def dropmax_prior(case: Case, found: Any) -> Any:
+def dropmax_marginal(case: Case, found: Any) -> Any:
     assert case.heads.prior_logits is not None
     mask = case.masks(case.heads.prior_logits[None])[0]
     loss = case.cross_entropy(case.o + np.log(mask + 1e-20)) + case.negative_entropy()
     return loss, oracle.predict(case.o, case.prior, 1e-20)
+
+
+def dropmax_prior(case: Case, found: Any) -> Any:
+    mask = np.where(case.target, 1.0, case.masks(case.heads.prior_logits))
+    loss = case.cross_entropy(case.o + np.log(mask + 1e-20)) + case.negative_entropy()
+    loss += np.where(case.target, np.logaddexp(0, -case.prior), 0.0).sum(-1)
+    return loss, oracle.predict(case.o, case.prior, 1e-20)
+
+
+def dropmax_balanced(case: Case, found: Any) -> Any:
+    loss, log_probs = dropmax(case, found)
+    count = case.o.shape[-1]
+    right, wrong = np.logaddexp(0, -case.label), np.logaddexp(0, case.label)
+    usual = np.where(case.target, right, wrong).sum(-1)
+    balanced = np.where(case.target, (count - 1) * right, wrong).sum(-1)
+    return loss - usual + 4 / count * balanced, log_probs
 
 
 def dropmax(case: Case, found: Any) -> Any:
@@ -182,6 +198,8 @@ FORMULAS: dict[str, Callable[[Case, Any], Any]] = {
     "class_dropout": class_dropout,
     "deterministic_attention": deterministic_attention,
     "dropmax_prior": dropmax_prior,
+    "dropmax_marginal": dropmax_marginal,
+    "dropmax_balanced": dropmax_balanced,
     "dropmax": dropmax,
     "random_dropmax_logit": random_dropmax_logit,
     "dropmax_logit": dropmax_logit,
