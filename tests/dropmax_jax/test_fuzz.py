@@ -18,6 +18,8 @@ from dropmax_jax import (
     bernoulli_kl,
     bernoulli_negative_entropy,
     concrete_log_mask,
+    dropmax_balanced_loss,
+    dropmax_balanced_loss_and_terms,
     dropmax_log_probs,
     dropmax_logits,
     dropmax_loss,
@@ -190,6 +192,8 @@ GOOD: dict[Callable[..., Any], dict[str, Any]] = {
     dropmax_loss_terms: {"heads": HEADS, "labels": Y, "log_mask": F, "epsilon": 0.1},
     dropmax_loss: {"key": KEY, "heads": HEADS, "labels": Y, "temperature": 0.1, "epsilon": 0.1},
     dropmax_loss_and_terms: {"key": KEY, "heads": HEADS, "labels": Y, "where": Y == 1},
+    dropmax_balanced_loss: {"key": KEY, "heads": HEADS, "labels": Y, "weights": None},
+    dropmax_balanced_loss_and_terms: {"key": KEY, "heads": HEADS, "labels": Y, "where": Y == 1},
     elbo: {"key": KEY, "heads": HEADS, "labels": Y, "temperature": 0.1, "epsilon": 0.1},
     dropmax_log_probs: {"heads": HEADS, "epsilon": 0.1, "where": Y == 1},
     sample_dropmax_log_probs: {
