@@ -1,5 +1,6 @@
 """`where` is the loss of the examples, or of the classes, that are kept; nothing else matters."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -62,23 +63,22 @@ LOSSES: dict[str, Callable[..., jax.Array]] = {
 }
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def gradient_and_losses(name: str, heads: Heads, labels: Any, where: Any) -> Any:
+    def total(heads: Heads) -> Any:
+        losses = LOSSES[name](heads, labels, where)
+        return losses.sum(), losses
+
+    return jax.grad(total, has_aux=True)(heads)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 @CONFIG
 @given(where=rows, value=junk)
 def test_examples_that_do_not_count(name: str, where: np.ndarray, value: float) -> None:
-    loss = LOSSES[name]
     labels = np.where(where, LABELS, -1)
-
-    @jax.jit
-    def found(heads: Heads, labels: Any, where: Any) -> Any:
-        def total(heads: Heads) -> Any:
-            losses = loss(heads, labels, where)
-            return losses.sum(), losses
-
-        return jax.grad(total, has_aux=True)(heads)
-
-    gradient, losses = found(spoilt(HEADS, where, value), labels, where)
-    wanted, expected = found(HEADS, LABELS, np.ones(6, bool))
+    gradient, losses = gradient_and_losses(name, spoilt(HEADS, where, value), labels, where)
+    wanted, expected = gradient_and_losses(name, HEADS, LABELS, np.ones(6, bool))
     np.testing.assert_array_equal(losses[~where], 0.0)
     np.testing.assert_allclose(losses[where], expected[where], rtol=1e-6)
     for one, other in zip(gradient, wanted, strict=True):
@@ -90,25 +90,15 @@ def test_examples_that_do_not_count(name: str, where: np.ndarray, value: float) 
 @CONFIG
 @given(where=classes, value=junk)
 def test_classes_that_do_not_exist(name: str, where: np.ndarray, value: float) -> None:
-    loss = LOSSES[name]
     labels = np.where(where.any(-1), where.argmax(-1), -1)
-
-    @jax.jit
-    def found(heads: Heads, where: Any) -> Any:
-        def total(heads: Heads) -> Any:
-            losses = loss(heads, labels, where)
-            return losses.sum(), losses
-
-        return jax.grad(total, has_aux=True)(heads)
-
-    gradient, losses = found(spoilt(HEADS, where, value), where)
+    gradient, losses = gradient_and_losses(name, spoilt(HEADS, where, value), labels, where)
     np.testing.assert_array_equal(losses[~where.any(-1)], 0.0)
     assert np.isfinite(losses).all()
     for one in gradient:
         assert np.isfinite(one).all()
         np.testing.assert_array_equal(one[~where], 0.0)
     # Whatever stands there.
-    _, others = found(spoilt(HEADS, where, 3.0), where)
+    _, others = gradient_and_losses(name, spoilt(HEADS, where, 3.0), labels, where)
     np.testing.assert_array_equal(losses, others)
 
 

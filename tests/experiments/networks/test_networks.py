@@ -24,10 +24,7 @@ def params_of(network: nn.Module) -> Any:
 
 EACH = pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name == "resnet34" else [])
-        for name in NETWORKS
-    ],
+    [pytest.param(name, marks=[pytest.mark.slow] if "resnet" in name else []) for name in NETWORKS],
 )
 
 

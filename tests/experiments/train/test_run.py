@@ -168,9 +168,9 @@ class TestFiles:
             assert len(summary[name]) == len(config.seeds)
             assert np.all(np.isfinite(summary[name]))
         steps = config.num_epochs * STEPS_PER_EPOCH * len(config.seeds)
-        np.testing.assert_allclose(
-            summary["steps_per_second"] * summary["train_seconds"], steps, rtol=0.02
-        )
+        # Both are rounded, the seconds to a thousandth.
+        seconds = steps / summary["steps_per_second"]
+        np.testing.assert_allclose(seconds, summary["train_seconds"], atol=1e-3)
         assert summary["compile_seconds"] > 0
         assert summary["versions"]["jax"] == jax.__version__
         assert summary["device"] == "1 x cpu"

@@ -132,7 +132,7 @@ class TestAugmentation:
 
 
 class TestAccumulation:
-    @pytest.mark.parametrize("network", ["tiny", "lenet"])
+    @pytest.mark.parametrize("network", ["tiny", pytest.param("lenet", marks=pytest.mark.slow)])
     @pytest.mark.parametrize("parts", [2, 5])
     def test_gives_the_step_of_the_whole_batch(
         self, small_data: Dataset, network: str, parts: int
