@@ -64,8 +64,8 @@ class Classes(NamedTuple):
     ) -> tuple[Array | float, Array | float]:
         """What the label regression's term of the target counts, and that of another class.
 
-        Balanced, 4 (K - 1) / K and 4 / K, for K classes: as much as all other classes together, and
-        four for two classes of r = 1/2, whatever K.
+        Balanced, they are 4 (K - 1) / K and 4 / K, for K classes: the target counts as much as all
+        other classes together.
 
         Args:
             columns: How many classes are here.

@@ -1,20 +1,21 @@
 r"""DropMax for many classes: its loss with a balanced regression of the label.
 
 In DropMax's loss, r regresses the one-hot label by a binary cross-entropy summed over the K
-classes. The target is one class of K, so where r has learnt nothing else it has learnt this, r =
-1/K, and so is q about 1/K times ρ's odds: nearly every non-target class is dropped, and the class
-logits get no gradient. The more classes there are, the longer that takes to pass.
+classes. One class of K is the target, so as long as r has learnt nothing of the image it is near
+1/K. Then nearly every non-target class is dropped, and the class logits hardly get a gradient. The
+more classes there are, the longer this takes to pass.
 
-Here the target's term counts as much as all others together, and all K terms as much as those of
-four classes:
+Here the target's term counts as much as all others together:
 
 .. math::
     \frac{4}{K} \Big[ (K-1) (-\log r_t) - \sum_{k \ne t} \log(1 - r_k) \Big]
 
-A regression of the label learns posterior log-odds: the evidence of the image, plus the prior
-log-odds of a label, :math:`-\log(K-1)`. A balanced one learns the evidence alone, a log-likelihood
-ratio. It is 0, and q = ρ, where the image says nothing. For two classes, it counts twice what
-DropMax's does.
+Each side has a weight of :math:`4 (K-1) / K`, below 4 whatever K. For two classes this is twice
+DropMax's own.
+
+The usual regression learns the posterior log-odds of a label: the evidence of the image, plus the
+prior log-odds :math:`-\log(K-1)`. The balanced one learns the evidence alone, a log-likelihood
+ratio. It is 0, and q = ρ, where the image says nothing.
 
 The functions share the arguments and errors of `dropmax_jax.dropmax`.
 """
