@@ -63,8 +63,10 @@ class Checkpoints:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         if folder.is_symlink():
             raise UserError(f"{folder} is a link: put the folder itself there")
-        # Orbax logs every step it takes, and damage, which `restore` reports in a line.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # Orbax logs every step it takes, and damage, which `restore` reports in a line. So does
+        # asyncio, of the other tasks of a read that failed.
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         # Read-only, orbax makes, cleans and deletes nothing, whatever the other options say.
         options = ocp.CheckpointManagerOptions(
             read_only=read_only,

@@ -532,6 +532,18 @@ class TestDamagedCheckpoint:
         # The events are now in one file, where they were in two.
         assert set(events_of(folder)["train_loss"]) == {1, 2, 3, 4}
 
+    def test_nor_does_asyncio_where_there_are_no_digests(self, folder: Path) -> None:
+        """The run was killed before it wrote them, so that orbax reads the damaged file."""
+        (folder / "summary.json").unlink()
+        newest = folder / "checkpoints" / "100"
+        (newest / "sha256.json").unlink()
+        manifest = newest / "state" / "manifest.ocdbt"
+        manifest.write_bytes(manifest.read_bytes()[:-10])
+        code, _, stderr = runner.run_apart("--resume", f"--savedir={folder}")
+        assert code == 0
+        (line,) = stderr.splitlines()
+        assert line.startswith("dropmax, tiny: the checkpoint of step 100 is damaged")
+
     def test_testing_tells_of_it_and_keeps_the_summary(
         self,
         dropmax_config: Config,
