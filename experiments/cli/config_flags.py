@@ -89,7 +89,8 @@ class ConfigFlags:
             return Config(**(self.values() | own))
         given, values = self._given(), self.values()
         changes: dict[str, Any] = {}
-        if given & set(DATA):
+        # Where TensorFlow Datasets is kept names no data.
+        if given & (set(DATA) - {"data_dir"}):
             changes["mnist_path"] = None
             if _is_same(values["dataset"], kept.dataset):
                 given.discard("dataset")

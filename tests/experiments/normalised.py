@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from typing import Any
 
 import jax
@@ -18,7 +16,7 @@ from experiments.runtime import devices
 from experiments.train import evaluation
 from experiments.train.steps import feeds, programs, training
 from experiments.train.steps.setup import Setup, loops
-from tests.experiments.runner import ROOT, environment
+from tests.experiments.runner import numbers_on
 
 BATCH_SIZE, NUM_TRAIN, SHAPE = 8, 24, (12, 9, 3)
 
@@ -82,19 +80,7 @@ def numbers_here() -> dict[str, Any]:
 
 def on_devices(count: int) -> dict[str, Any]:
     """The numbers on `count` devices, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.experiments.normalised"],
-        cwd=ROOT,
-        env=environment(count),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    numbers: dict[str, Any] = json.loads(done.stdout)
-    assert numbers["devices"] == count
-    return numbers
+    return numbers_on(count, "tests.experiments.normalised")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from experiments.train import evaluation
 from experiments.train.config import Config
 from experiments.train.steps.setup import make_setup
 from tests.experiments import tiny
-from tests.experiments.runner import ROOT, environment, outcomes, start_processes
+from tests.experiments.runner import numbers_on, outcomes, start_processes
 
 # 2 devices divide it; 3, 4, 7 and 8 do not, so padding fills the last one's share of images.
 NUM_TRAIN = 202
@@ -95,19 +94,7 @@ def on_devices(count: int, mnist_folder: Path) -> dict[str, Any]:
     """The numbers on `count` devices in a separate process, or on one device in this process."""
     if count == 1:
         return numbers_here(mnist_folder)
-    process = subprocess.run(
-        [sys.executable, "-m", "tests.experiments.numbers", str(mnist_folder)],
-        cwd=ROOT,
-        env=environment(count),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    numbers: dict[str, Any] = json.loads(process.stdout)
-    assert numbers["devices"] == count
-    return numbers
+    return numbers_on(count, "tests.experiments.numbers", str(mnist_folder))
 
 
 @functools.cache

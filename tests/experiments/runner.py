@@ -1,5 +1,6 @@
 """Runs the experiment command, in this process or in one of its own."""
 
+import json
 import os
 import socket
 import subprocess
@@ -7,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from absl.testing import flagsaver
@@ -138,3 +139,20 @@ def files_under(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.name != ".lock"
     }
+
+
+def numbers_on(devices: int, module: str, *arguments: str) -> dict[str, Any]:
+    """The JSON that a module prints in a process with this many devices."""
+    process = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env=environment(devices),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    numbers: dict[str, Any] = json.loads(process.stdout)
+    assert numbers["devices"] == devices
+    return numbers
