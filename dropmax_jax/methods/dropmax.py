@@ -6,6 +6,7 @@ References:
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 from jax.typing import ArrayLike
@@ -17,18 +18,23 @@ from dropmax_jax.method import Method, Terms
 from dropmax_jax.prediction import dropmax_log_probs, sample_dropmax_log_probs
 
 
+def _loss_and_terms(
+    function: Callable[..., tuple[jax.Array, LossTerms]],
+    key: jax.Array,
+    heads: Heads,
+    labels: ArrayLike,
+    *,
+    temperature: ArrayLike = 0.1,
+) -> tuple[jax.Array, Terms]:
+    loss, terms = function(key, heads, labels, temperature=temperature)
+    return loss, terms._asdict()
+
+
 def method_of(function: Callable[..., tuple[jax.Array, LossTerms]]) -> Method:
     """The method that trains on `dropmax_loss_and_terms`, or on a function like it."""
-
-    def loss_and_terms(
-        key: jax.Array, heads: Heads, labels: ArrayLike, *, temperature: ArrayLike = 0.1
-    ) -> tuple[jax.Array, Terms]:
-        loss, terms = function(key, heads, labels, temperature=temperature)
-        return loss, terms._asdict()
-
     return Method(
         heads=Heads._fields,
-        loss_and_terms=loss_and_terms,
+        loss_and_terms=partial(_loss_and_terms, function),
         predict=dropmax_log_probs,
         sample_log_probs=sample_dropmax_log_probs,
     )

@@ -2,6 +2,7 @@ import gc
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -259,7 +260,9 @@ class TestFollowed:
             monkeypatch.setattr(sys, "stderr", terminal)
             assert len(list(followed("abc", 3, "reading", "images"))) == 3
             terminal.flush()
-            shown = os.read(primary, 10_000).decode()
+            shown = ""
+            while "3/3" not in shown and select.select([primary], [], [], 10.0)[0]:
+                shown += os.read(primary, 10_000).decode()
         os.close(primary)
         assert "reading: 100%" in shown
         assert "3/3" in shown
