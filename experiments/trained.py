@@ -3,11 +3,13 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
 
 from dropmax_jax import Heads
@@ -63,12 +65,8 @@ class TrainedRun(NamedTuple):
         Raises:
             ValueError: `images` has another shape or type.
         """
-        predict = evaluation.predictor(self.setup.network, num_samples)
-        with jax_settings.applied(self.config.jax_settings):
-            params = devices.replicate(self.params)
-            split = self._unlabelled(images)
-            spread = evaluation.shard_images(split, self.setup.network, keep=False)
-            return predict(params, self.seeds, spread)
+        heads: Heads = self._predicted(images, num_samples, lambda heads: heads)
+        return heads
 
     def log_probs(self, images: ArrayLike) -> np.ndarray:
         """The log-probabilities of the classes, in nats, as the run's own test predicts them.
@@ -88,9 +86,23 @@ class TrainedRun(NamedTuple):
                 f"the run in {self.folder} lacks what {self.config.model} fits on validation data: "
                 f"run {_command(self.config)} --mode=test --savedir={self.folder} first"
             )
-        heads = self.heads(images, self.setup.method.num_samples)
+        method = self.setup.method
+
+        def log_probs(heads: Heads) -> Array:
+            return evaluation.log_probs(method, heads, self.fitted)
+
+        return np.asarray(self._predicted(images, method.num_samples, log_probs))
+
+    def _predicted(
+        self, images: ArrayLike, num_samples: int, of_part: Callable[[Heads], Any]
+    ) -> Any:
+        """What a function gives of the heads, which are never held of all images; see `heads`."""
+        predict = evaluation.predictor(self.setup.network, num_samples)
         with jax_settings.applied(self.config.jax_settings):
-            return np.asarray(evaluation.log_probs(self.setup.method, heads, self.fitted))
+            params = devices.replicate(self.params)
+            split = self._unlabelled(images)
+            spread = evaluation.shard_images(split, self.setup.network, keep=False)
+            return predict(params, self.seeds, spread, of_part)
 
     def _unlabelled(self, images: ArrayLike) -> Split:
         """Images, checked, with labels that nothing looks at."""

@@ -56,10 +56,10 @@ def run(folder: Path, *arguments: str) -> str:
 def test_the_method_the_network_the_data_and_the_flag_train_together(changed: Path) -> None:
     command = ("experiments.images", "--savedir=run", "--num_epochs=6", "--train_per_class=50")
     choices = ("--model=confidence_penalty", "--network=mlp", "--dataset=stripes")
-    own = ("--hyperparameters=strength=0.5", "--dropout_rate=0.2")
+    own = ("--hyperparameters=strength=0.5", "--clip_norm=0.2")
     assert "confidence_penalty, mlp, stripes" in run(changed, *command, *choices, *own)
     config = json.loads((changed / "run" / "config.json").read_text(encoding="utf-8"))
-    assert config["dropout_rate"] == 0.2
+    assert config["clip_norm"] == 0.2
     assert config["settings"] == {"strength": 0.5}
     summary = json.loads((changed / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["test_error_percent"][0] < 50

@@ -12,6 +12,7 @@ from dropmax_jax.methods import (
     dropmax_logit,
     dropmax_marginal,
     dropmax_prior,
+    label_smoothing,
     mc_dropout,
     random_dropmax_logit,
     sampled_softmax,
@@ -32,6 +33,7 @@ METHODS: dict[str, Method] = {
     "dropmax_marginal": dropmax_marginal.METHOD,
     "random_dropmax_logit": random_dropmax_logit.METHOD,
     "dropmax_logit": dropmax_logit.METHOD,
+    "label_smoothing": label_smoothing.METHOD,
     "temperature_scaling": temperature_scaling.METHOD,
     "mc_dropout": mc_dropout.METHOD,
 }

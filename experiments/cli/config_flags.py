@@ -18,6 +18,7 @@ MNIST_DATASETS = tuple(name for name, row in ROWS.items() if row.source == "mnis
 NOT_FOR_MNIST = (
     *("data_path", "num_classes", "image_size"),
     *("optimizer", "schedule", "weight_decay", "augmentation", "accumulate"),
+    "dropout_rate",
 )
 
 

@@ -108,6 +108,17 @@ def _is_from_0(value: Any) -> bool:
     return type(value) in {int, float} and (value == 0 or _is_positive_float(value))
 
 
+def _parse_fraction(text: str | float) -> float:
+    value = _parse_from_0(text)
+    if value >= 1:
+        raise ValueError("must be a number from 0 on and below 1")
+    return value
+
+
+def _is_fraction(value: Any) -> bool:
+    return _is_from_0(value) and value < 1
+
+
 def _parse_train_per_class(text: str | int) -> int | None:
     if text == "all":
         return None
@@ -160,6 +171,7 @@ def _are_numbers(values: Any) -> bool:
 TEXT = Kind(str)
 POSITIVE_FLOAT = Kind(_parse_positive_float, _is_positive_float, "a positive number")
 FLOAT_FROM_0 = Kind(_parse_from_0, _is_from_0, "a number from 0 on")
+FRACTION = Kind(_parse_fraction, _is_fraction, "a number from 0 on and below 1")
 TRAIN_PER_CLASS = Kind(
     _parse_train_per_class, lambda value: value is None or integer().allows(value)
 )

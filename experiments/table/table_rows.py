@@ -2,13 +2,10 @@
 
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from dropmax_jax import METHODS
 from experiments.data.datasets import Dataset
@@ -24,6 +21,7 @@ from experiments.reports.tables import cell, line, means, to_csv
 from experiments.runtime.files import write_text
 from experiments.train import run
 from experiments.train.config import Config
+from experiments.train.folder import validation_error
 from experiments.train.summary import result_line
 
 BASELINE = "softmax"
@@ -74,13 +72,12 @@ def make_row(config: Config, dataset: Dataset, folder: Path) -> Row:
     rows = []
     for tried, own_folder in _runs(config, folder):
         summary = run.train_missing(tried, dataset, own_folder)
-        validation_error = _validation_error(own_folder)
         rows.append(
             Row(
                 config.model,
                 tried.hyperparameters,
                 summary,
-                validation_error,
+                validation_error(own_folder),
                 summary["train_seconds"],
             )
         )
@@ -112,11 +109,6 @@ def search_space(model: str) -> Iterator[dict[str, float]]:
     choices = METHODS[model].search_space
     for values in itertools.product(*choices.values()):
         yield dict(zip(choices, values, strict=True))
-
-
-def _validation_error(folder: Path) -> float:
-    last = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-    return float(np.mean(json.loads(last)["validation_error_percent"]))
 
 
 def describe(row: Row) -> str:

@@ -15,6 +15,7 @@ from experiments.cli.errors import UserError
 from experiments.cli.kinds import (
     DATA_FOLDER,
     FLOAT_FROM_0,
+    FRACTION,
     NUMBERS,
     POSITIVE_FLOAT,
     TEXT,
@@ -216,6 +217,12 @@ class Config:
         "none",
         choice(AUGMENTATIONS),
         "of training images: random crops after padding by an eighth, and random flips",
+    )
+    dropout_rate: float | None = _field(
+        None,
+        FRACTION,
+        "of the features before the heads in training (default: the method's or the network's: "
+        "0.5 for mc_dropout and the cnn, else 0)",
     )
     accumulate: int = _field(
         1, integer(1, 1024), "parts of a batch that go through the network one after another"

@@ -46,7 +46,7 @@ class Metrics(NamedTuple):
     brier: Array
 
 
-HeadsPredictor = Callable[[Any, ArrayLike, EvaluationSet], Heads]
+Predictor = Callable[..., Any]
 
 
 def shard_images(split: Split, network: nn.Module, keep: bool = True) -> EvaluationSet:
@@ -81,7 +81,7 @@ class _HostParts(NamedTuple):
 
 
 @functools.lru_cache(maxsize=8)
-def predictor(network: nn.Module, num_samples: int = 0) -> HeadsPredictor:
+def predictor(network: nn.Module, num_samples: int = 0) -> Predictor:
     """Compiles, at its first call, a function that gives the heads of a set of images.
 
     Args:
@@ -91,18 +91,25 @@ def predictor(network: nn.Module, num_samples: int = 0) -> HeadsPredictor:
     Returns:
         A function of the parameters (leaves `[devices, seeds, ...]`), the seeds `[seeds]` and an
         `EvaluationSet` of N images; it returns `Heads` of NumPy arrays `[seeds, N, K]`, or
-        `[seeds, num_samples, N, K]`.
+        `[seeds, num_samples, N, K]`. With `of_part`, a function of the heads of some images, it
+        returns what that gives of them, and never holds the heads of all.
     """
     predict_part = seeds_predict(network, num_samples, loops=loops(network))
     pmapped = devices.pmap(predict_part, in_axes=(0, None, None, 0))
 
-    def predict(params: Any, seeds: ArrayLike, images: EvaluationSet) -> Heads:
-        heads, first = [], 0
+    def predict(
+        params: Any,
+        seeds: ArrayLike,
+        images: EvaluationSet,
+        of_part: Callable[[Heads], Any] = lambda heads: heads,
+    ) -> Any:
+        found, first = [], 0
         for part in images.parts:
-            heads.append(devices.unreplicate(pmapped(params, seeds, first, part)))
-            first += heads[-1].logits.shape[-2]
-        joined = jax.tree.map(lambda *parts: np.concatenate(parts, -2), *heads)
-        return jax.tree.map(lambda head: head[..., : len(images.labels), :], joined)
+            heads = devices.unreplicate(pmapped(params, seeds, first, part))
+            first += heads.logits.shape[-2]
+            found.append(jax.tree.map(np.asarray, of_part(heads)))
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts, -2), *found)
+        return jax.tree.map(lambda values: values[..., : len(images.labels), :], joined)
 
     return predict
 
@@ -219,8 +226,9 @@ def evaluate(
     spread = devices.replicate(params)
     measured = []
     for test in tests:
-        heads = predict(spread, seeds, shard_images(test, setup.network, keep=False))
-        measured.append(measure(log_probs(setup.method, heads, fitted), test.labels))
+        images = shard_images(test, setup.network, keep=False)
+        found = predict(spread, seeds, images, lambda heads: log_probs(setup.method, heads, fitted))
+        measured.append(measure(found, test.labels))
     return measured, fitted
 
 

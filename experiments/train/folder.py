@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments.cli.errors import RunFailedError, UserError
 from experiments.runtime.files import write_json
 from experiments.train import tensorboard
@@ -109,3 +111,9 @@ def reported_write_errors(savedir: Path) -> Iterator[None]:
         raise RunFailedError(
             f"cannot write to {savedir}: {error.strerror or error}; what was saved before is kept"
         ) from error
+
+
+def validation_error(savedir: Path) -> float:
+    """The validation error at the end of a run in percent, the mean over its seeds."""
+    last = (savedir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    return float(np.mean(json.loads(last)["validation_error_percent"]))

@@ -187,6 +187,12 @@ def dropmax_logit(case: Case, found: Any) -> Any:
     return loss, oracle.log_softmax(case.o * oracle.sigmoid(case.prior))
 
 
+def label_smoothing(case: Case, found: Any) -> Any:
+    log_probs = oracle.log_softmax(case.o)
+    smoothed = 0.9 * case.cross_entropy(case.o) - 0.1 * log_probs.mean(-1)
+    return smoothed, log_probs
+
+
 def temperature_scaling(case: Case, found: Any) -> Any:
     return case.cross_entropy(case.o), oracle.log_softmax(case.o / float(found["fitted"]))
 
@@ -203,6 +209,7 @@ FORMULAS: dict[str, Callable[[Case, Any], Any]] = {
     "dropmax": dropmax,
     "random_dropmax_logit": random_dropmax_logit,
     "dropmax_logit": dropmax_logit,
+    "label_smoothing": label_smoothing,
     "temperature_scaling": temperature_scaling,
     # Its dropout belongs to the network.
     "mc_dropout": softmax,

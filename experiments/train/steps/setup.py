@@ -47,16 +47,13 @@ def make_setup(config: Config, num_train: int) -> Setup:
     """Builds the method, network and optimiser that a configuration names."""
     network = make_network(config)
     num_steps = num_train // config.batch_size * config.num_epochs
+    optimizer = make_optimizer(
+        config.optimizer, config.schedule, config.learning_rate, config.weight_decay, num_steps
+    )
     return Setup(
         METHODS[config.model],
         network,
-        make_optimizer(
-            config.optimizer,
-            config.schedule,
-            config.learning_rate,
-            config.weight_decay,
-            num_steps,
-        ),
+        optimizer,
         FrozenDict(config.hyperparameters),
         config.batch_size,
         num_train,
@@ -73,7 +70,7 @@ def loops(network: nn.Module) -> bool:
 
 
 def make_network(config: Config) -> nn.Module:
-    """Builds the network with the heads, and the dropout, that the method asks for."""
+    """Builds the network with the heads that the method asks for, and its or the user's dropout."""
     method = METHODS[config.model]
     network = NETWORKS[config.network](
         num_classes=len(config.class_names),
@@ -82,8 +79,9 @@ def make_network(config: Config) -> nn.Module:
     )
     if hasattr(network, "axis_name"):
         network = network.clone(axis_name=devices.AXIS)
-    if method.dropout_rate:
-        network = network.clone(dropout_rate=method.dropout_rate)
+    rate = method.dropout_rate or None if config.dropout_rate is None else config.dropout_rate
+    if rate is not None:
+        network = network.clone(dropout_rate=rate)
     return network
 
 

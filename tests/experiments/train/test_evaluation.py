@@ -49,7 +49,9 @@ def plain_heads(setup: Setup, params: Any, images: np.ndarray) -> Heads:
 
 def predicted(setup: Setup, params: Any, images: Split, num_samples: int = 0) -> Heads:
     predict = evaluation.predictor(setup.network, num_samples)
-    return predict(devices.replicate(params), SEEDS, evaluation.shard_images(images, setup.network))
+    spread = evaluation.shard_images(images, setup.network)
+    heads: Heads = predict(devices.replicate(params), SEEDS, spread)
+    return heads
 
 
 def some(split: Split, count: int) -> Split:
@@ -95,6 +97,25 @@ class TestPredictor:
         np.testing.assert_allclose(
             predicted(other, params, small_data.test, 3).logits, whole, atol=1e-6
         )
+
+    def test_a_function_of_the_heads_sees_one_part_at_a_time(
+        self, small_data: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With many classes and samples, the heads of all images do not fit."""
+        monkeypatch.setattr(evaluation, "_PART", 64)
+        monkeypatch.setattr(evaluation, "_BATCHES", 4)
+        setup, shapes = setup_of("mc_dropout"), []
+
+        def first_sample(heads: Heads) -> Any:
+            shapes.append(heads.logits.shape)
+            return heads.logits[:, 0]
+
+        params, test = params_of(setup), small_data.test
+        images = evaluation.shard_images(test, setup.network)
+        predict = evaluation.predictor(setup.network, 3)
+        found = predict(devices.replicate(params), SEEDS, images, first_sample)
+        assert shapes == [(2, 3, 64, 10)] * 4
+        np.testing.assert_array_equal(found, predicted(setup, params, test, 3).logits[:, 0])
 
     def test_samples_differ_by_sample_seed_and_image(self, small_data: Dataset) -> None:
         setup = setup_of("mc_dropout")

@@ -342,6 +342,13 @@ class TestNetworks:
             assert lenet.dropout_rate == method.dropout_rate
             assert cnn.dropout_rate == (method.dropout_rate or 0.5)
 
+    @pytest.mark.parametrize("rate", [0.0, 0.25])
+    def test_have_the_users_dropout(self, rate: float) -> None:
+        for model in ("softmax", "mc_dropout"):
+            for network in ("lenet", "cnn"):
+                config = Config(model, network=network, dropout_rate=rate)
+                assert make_network(config).dropout_rate == rate
+
     def test_pixels_are_from_zero_to_one(self) -> None:
         pixels = training.to_pixels(jnp.asarray([[[0, 51], [102, 255]]], jnp.uint8))
         assert pixels.shape == (1, 2, 2, 1)
