@@ -180,6 +180,26 @@ def draw(characters: tuple[str, ...]) -> np.ndarray:
     return images
 
 
+def drawn_alike(characters: tuple[str, ...]) -> list[list[int]]:
+    """The groups of two or more characters, by their places, that no face of training tells apart.
+
+    Raises:
+        UserError: matplotlib's fonts cannot be had.
+
+    Example:
+        >>> drawn_alike(("A", "B", "\N{GREEK CAPITAL LETTER ALPHA}"))
+        [[0, 2]]
+    """
+    contents = _read_fonts()
+    fonts = [_font(face, contents[face]) for face in SEEN_FACES]
+    shapes: dict[tuple[bytes, ...], list[int]] = {}
+    for place, character in enumerate(characters):
+        glyphs = (_glyph(font, character) for font in fonts)
+        shape = tuple(repr(glyph.size).encode() + glyph.tobytes() for glyph in glyphs if glyph)
+        shapes.setdefault(shape, []).append(place)
+    return [group for group in shapes.values() if len(group) > 1]
+
+
 def _places(face: str, character: str) -> Iterator[tuple[int, np.ndarray]]:
     """Where the images of a face stand in a class, and five numbers from 0 to 1 for each."""
     first = 0

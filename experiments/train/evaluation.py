@@ -19,7 +19,8 @@ from experiments.train.steps.setup import Setup, loops
 from experiments.train.steps.training import example_keys, seed_keys, to_pixels
 
 # Images go through the network in parts of one shape, so that one program serves every set; a
-# part goes in batches, whose activations fit into the caches.
+# part goes in batches, whose activations fit into the caches. A set that is kept is predicted again
+# and again, so that a small one has a smaller part of its own.
 _PART = 1000
 _BATCHES = 10
 
@@ -58,7 +59,8 @@ def shard_images(split: Split, network: nn.Module, keep: bool = True) -> Evaluat
         keep: Whether they lie on the devices; else they go there with each prediction.
     """
     num_images, num_devices = len(split.images), jax.device_count()
-    num_rows = -(-_PART // (_BATCHES * num_devices))
+    part = min(_PART, num_images) if keep else _PART
+    num_rows = -(-part // (_BATCHES * num_devices))
     batches = _BATCHES if loops(network) else 1
     num_parts = -(-num_images // (num_rows * batches * num_devices))
     shape = (num_parts, num_devices, batches, num_rows)

@@ -1,0 +1,1 @@
+"""How methods fare as classes are added; `__main__` is the command."""
