@@ -12,7 +12,9 @@ glorot_uniform = nn.initializers.glorot_uniform()
 
 
 def check_image_size(images: Array, least: int) -> None:
-    """Raises `ValueError` if images `[B, H, W, C]` have fewer rows or columns than that."""
+    """Raises `ValueError` if these are no images `[B, H, W, C]`, or have fewer rows or columns."""
+    if images.ndim != 4:
+        raise ValueError(f"it reads images, but an example is {images.shape[1:]}, a row of bytes")
     height, width = images.shape[1:3]
     if min(height, width) < least:
         raise ValueError(

@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from dropmax_jax import Heads
 from dropmax_jax.linen import DropMaxHeads
-from experiments.networks._layers import dropout
+from experiments.networks._layers import check_image_size, dropout
 
 _he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -91,7 +91,11 @@ class ResNet(nn.Module):
 
         Returns:
             `Heads` of float32 arrays `[B, K]`.
+
+        Raises:
+            ValueError: These are no images.
         """
+        check_image_size(images, 1)
         conv = functools.partial(
             nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=_he_normal, padding="SAME"
         )

@@ -47,7 +47,7 @@ class CNN(nn.Module):
             `Heads` of float32 arrays `[B, K]`.
 
         Raises:
-            ValueError: The images have fewer than 4 x 4 pixels.
+            ValueError: These are no images, or have fewer than 4 x 4 pixels.
         """
         check_image_size(images, 4)
         features = ConvReluPool(32, padding=2, dtype=self.dtype)(images)

@@ -47,7 +47,7 @@ class LeNet(nn.Module):
             `Heads` of float32 arrays `[B, K]`.
 
         Raises:
-            ValueError: The images have fewer than 16 x 16 pixels.
+            ValueError: These are no images, or have fewer than 16 x 16 pixels.
         """
         check_image_size(images, 16)
         features = ConvReluPool(20, dtype=self.dtype)(images)
