@@ -10,6 +10,7 @@ from experiments.cli.errors import UserError
 from experiments.cli.kinds import DATA_FOLDER, PATH
 from experiments.data.catalogue import row_of
 from experiments.runtime.files import is_read_only
+from experiments.train.config import check_is_of_images, read_config_of_run
 
 FLAGS = command.Flags()
 _savedir = run_flags.define(FLAGS, "savedir")
@@ -36,6 +37,7 @@ _DATA_PATH = FLAGS.define(
 def main() -> None:
     """Runs the command."""
     savedir = _savedir()
+    check_is_of_images(read_config_of_run(savedir), "experiments.masks draws images")
     # On read-only media, the current folder has to do.
     output = (Path() if is_read_only(savedir) else savedir) / "masks.png"
     if _OUTPUT.value is not None:

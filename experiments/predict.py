@@ -22,7 +22,7 @@ from experiments.data.forms import photos
 from experiments.data.forms.framing import framed
 from experiments.data.readers import pictures
 from experiments.reports.tables import shortened
-from experiments.train.config import Config, read_config_of_run
+from experiments.train.config import Config, check_is_of_images, read_config_of_run
 
 if TYPE_CHECKING:
     from experiments.trained import TrainedRun
@@ -49,6 +49,7 @@ def main() -> None:
     """Runs the command."""
     folder = _folder()
     config = read_config_of_run(folder)
+    check_is_of_images(config, "experiments.predict reads images")
     images = [image for file in FLAGS.arguments for image in _read(Path(file), config, _RAW.value)]
     command.set_up_jax()
     # Only now, so that --help and mistakes are answered at once.

@@ -13,7 +13,7 @@ from experiments.data.datasets import Dataset, configured
 from experiments.data.forms import variants
 from experiments.runtime.files import locked_folder, write_json
 from experiments.train import run
-from experiments.train.config import Config
+from experiments.train.config import Config, check_is_of_images
 
 MEASUREMENTS = "measurements.json"
 
@@ -35,6 +35,7 @@ def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Pat
         Stopped: A signal asked to stop; the state is saved.
         RunFailedError: A loss is not finite; the state is saved for inspection.
     """
+    check_is_of_images(configured(config, dataset), "experiments.calibration changes images")
     made = {name: variants.make(dataset, name) for name in names}
     configs = {
         (name, model): config_of(model, config, images)

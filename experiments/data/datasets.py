@@ -39,7 +39,7 @@ class Dataset(NamedTuple):
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Height and width of the images, and 3 where they are colour."""
+        """Height and width of the images, and 3 where they are colour; or the length of texts."""
         return self.train.images.shape[1:]
 
     def fingerprint(self) -> str:

@@ -12,10 +12,10 @@ VALIDATION_PER_CLASS = 100
 
 
 class Split(NamedTuple):
-    """Images and labels, on the host.
+    """Images, or texts in their place, and labels, on the host.
 
     Attributes:
-        images: uint8, grey `[N, H, W]` or colour `[N, H, W, 3]`.
+        images: uint8, grey `[N, H, W]` or colour `[N, H, W, 3]`; texts are rows of bytes `[N, L]`.
         labels: int32 `[N]`, classes from 0 on.
     """
 
@@ -97,7 +97,7 @@ def first_of_each_class(
     if counts[smallest] < (train_per_class or 1):
         raise UserError(
             f"class {class_names[smallest]} has {counts[smallest]} training "
-            f"image{'s' * int(counts[smallest] != 1)}: the largest "
+            f"example{'s' * int(counts[smallest] != 1)}: the largest "
             f"--train_per_class possible is {counts[smallest]}"
         )
     if train_per_class is None:

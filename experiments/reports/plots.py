@@ -137,7 +137,7 @@ def table(records: Sequence[Mapping[str, Any]], path: Path) -> None:
                     label=name.replace("_", " "),
                 )
         axes.set(
-            title=f"{num_train:,} training images, {group[0]['network']}",
+            title=f"{num_train:,} training examples, {group[0]['network']}",
             xlabel="test error (%)",
             yticks=rows,
             yticklabels=[record["method"] for record in group],

@@ -15,7 +15,7 @@ _CONFIG = ConfigFlags(FLAGS, without=("model", "train_per_class", "hyperparamete
 _TRAIN_PER_CLASS = FLAGS.define(
     "train_per_class",
     None,
-    "training images of each class, such as 100,500,all (default: the data set's, 100 for MNIST)",
+    "training examples of each class, such as 100,500,all (default: the data set's, 100 for MNIST)",
     several(TRAIN_PER_CLASS),
 )
 _SAVEDIR = FLAGS.define(

@@ -174,7 +174,7 @@ def _record(row: Row, baseline: Row | None) -> dict[str, Any]:
 
 
 def to_markdown(records: Sequence[Mapping[str, Any]], others: Sequence[str] = ()) -> str:
-    """The table in Markdown, a section for each number of training images.
+    """The table in Markdown, a section for each number of training examples.
 
     Args:
         records: Rows by the names of the columns of `table.csv`.
@@ -187,7 +187,7 @@ def to_markdown(records: Sequence[Mapping[str, Any]], others: Sequence[str] = ()
         lines = list(group)
         minutes = sum(row["train_seconds"] for row in lines) / 60
         header = (
-            f"{lines[0]['dataset']}, {network}, {num_train:,} training images, "
+            f"{lines[0]['dataset']}, {network}, {num_train:,} training examples, "
             f"seeds: {lines[0]['num_seeds']}; ± is half a 95 % confidence interval; "
             f"training took {minutes:.1f} minutes\n"
         )

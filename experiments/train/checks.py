@@ -7,7 +7,7 @@ from dropmax_jax import METHODS, Heads
 from experiments.cli.errors import UserError
 from experiments.data.datasets import Dataset
 from experiments.runtime import jax_settings
-from experiments.train.config import Config
+from experiments.train.config import Config, check_is_of_images
 from experiments.train.steps import training
 from experiments.train.steps.setup import make_setup
 
@@ -30,11 +30,13 @@ def check_sizes(config: Config, data: Dataset) -> None:
     """Raises `UserError` if network, batches, devices and data do not go together."""
     num_devices = jax.device_count()  # It fails if there are none, before anything is written.
     num_train = len(data.train.labels)
+    if config.augmentation != "none":
+        check_is_of_images(config, f"--augmentation={config.augmentation} changes images")
     if config.batch_size > num_train:
         raising = "" if config.train_per_class is None else "raise --train_per_class, or "
         raise UserError(
             f"--batch_size={config.batch_size} is larger than the training set of {num_train} "
-            f"images: {raising}lower the batch size"
+            f"examples: {raising}lower the batch size"
         )
     if num_train // config.batch_size * config.num_epochs >= training.NO_STEP:
         raise UserError(
@@ -45,7 +47,7 @@ def check_sizes(config: Config, data: Dataset) -> None:
     if hasattr(setup.network, "axis_name") and config.batch_size % num_devices:
         largest = num_train // num_devices * num_devices
         size = min(-(-config.batch_size // num_devices) * num_devices, largest)
-        advice = f"pass --batch_size={size}" if size else "use fewer devices, or more images"
+        advice = f"pass --batch_size={size}" if size else "use fewer devices, or more examples"
         raise UserError(
             f"{config.network} normalises over the batch, so that the {num_devices} devices must "
             f"divide it: {advice}"

@@ -138,7 +138,7 @@ _HYPERPARAMETERS = Setting(
 )
 _FINGERPRINT = Setting(TEXT.allows)
 _IMAGE_SHAPE = Setting(
-    lambda shape: len(shape) in {2, 3} and all(type(size) is int and size > 0 for size in shape)
+    lambda shape: len(shape) in {1, 2, 3} and all(type(size) is int and size > 0 for size in shape)
 )
 _CLASS_NAMES = Setting(
     lambda names: len(names) > 0 and all(isinstance(name, str) for name in names)
@@ -157,12 +157,13 @@ class Config:
 
     Attributes:
         dataset: What the data are called; `auto` until they are loaded.
-        train_per_class: Training images of each class, None for all.
+        train_per_class: Training examples of each class, None for all.
         seeds: One model is trained for each.
         precision: Parameters, heads and loss are float32 with either.
         hyperparameters: Those of the method's loss that are not at their default.
         data_fingerprint: A hash of the training, validation and test sets.
-        image_shape: Height and width of the images, and 3 where they are colour.
+        image_shape: Height and width of the images, and 3 where they are colour; or the number of
+            bytes of the texts.
         class_names: Of the classes, in the order of the labels.
         jax_settings: JAX's settings that decide on numbers, by their names in
             `jax_settings.DEFAULTS`; None until the data are loaded.
@@ -185,7 +186,7 @@ class Config:
     )
     data_dir: str | None = _field(None, DATA_FOLDER, "folder of TensorFlow Datasets")
     num_classes: int | None = _field(
-        None, integer(2, 561), "classes to take of glyphs (default: all 561)"
+        None, integer(2, 561), "classes to take of glyphs or languages (default: all)"
     )
     image_size: int | None = _field(
         None,
@@ -193,7 +194,7 @@ class Config:
         "height and width in pixels to which images of --dataset=folder are resized (default: 32)",
     )
     train_per_class: int | None = _field(
-        100, TRAIN_PER_CLASS, "training images of each class, or 'all'"
+        100, TRAIN_PER_CLASS, "training examples of each class, or 'all'"
     )
     batch_size: int = _field(100, integer(), "examples of a training step, over all devices")
     num_epochs: int = _field(200, integer(), "passes over the training set")
@@ -315,6 +316,12 @@ def read_config_of_run(savedir: Path) -> Config:
             "first"
         )
     return read_config(savedir / "config.json")
+
+
+def check_is_of_images(config: Config, task: str) -> None:
+    """Raises `UserError` if the examples are texts, for a task that needs images."""
+    if len(config.image_shape) == 1:
+        raise UserError(f"{task}, and the examples of {config.dataset} are texts")
 
 
 def differences(one: Config, other: Config) -> list[str]:

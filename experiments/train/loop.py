@@ -62,7 +62,7 @@ class Trainer:
         self.feed = feeds.make_feed(self.setup, data.train, self.seeds)
         if not feeds.fits(data.train):
             size = data.train.images.nbytes / 1e9
-            self.warnings.append(f"the training images take {size:.1f} GB and are streamed")
+            self.warnings.append(f"the training examples take {size:.1f} GB and are streamed")
         keep = feeds.fits(data.validation)
         self.validation = evaluation.shard_images(data.validation, self.setup.network, keep)
         self.predict = evaluation.predictor(self.setup.network)

@@ -85,7 +85,7 @@ def result_line(summary: dict[str, Any]) -> str:
     ...     "model": "dropmax", "network": "lenet", "dataset": "mnist", "num_train": 1000,
     ...     "seeds": [0, 1, 2], "test_error_percent": [3.4, 3.5, 3.6],
     ... })
-    'dropmax, lenet, mnist (1,000 training images): test error 3.50 % ± 0.25 (3 seeds)'
+    'dropmax, lenet, mnist (1,000 training examples): test error 3.50 % ± 0.25 (3 seeds)'
     """
     seeds = summary["seeds"]
     of_seeds = f"({len(seeds)} seeds)" if len(seeds) > 1 else f"(seed {seeds[0]})"
@@ -95,7 +95,7 @@ def result_line(summary: dict[str, Any]) -> str:
     )
     return (
         f"{summary['model']}, {summary['network']}, {summary['dataset']} "
-        f"({summary['num_train']:,} training images): test error "
+        f"({summary['num_train']:,} training examples): test error "
         f"{_percent(summary['test_error_percent'])} {of_seeds}{others}"
     )
 

@@ -123,7 +123,7 @@ def test_what_no_row_can_be_made_of_is_one_mistake(
     arguments = (f"--mnist_path={mnist_folder}", f"--savedir={tmp_path}", "--train_per_class=5")
     outcome = run_here(capfd, *arguments, module=table)
     assert outcome.code == 2
-    assert "larger than the training set of 50 images" in outcome.stderr
+    assert "larger than the training set of 50 examples" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
     assert not trained
 

@@ -50,7 +50,12 @@ class TrainState(NamedTuple):
 
 
 def to_pixels(images: Array) -> Array:
-    """uint8 images, `[B, H, W]` or `[B, H, W, 3]`, to float32 `[B, H, W, C]` in [0, 1]."""
+    """uint8 images, `[B, H, W]` or `[B, H, W, 3]`, to float32 `[B, H, W, C]` in [0, 1].
+
+    Rows of bytes, `[B, L]`, stay as they are.
+    """
+    if images.ndim == 2:
+        return images
     if images.ndim == 3:
         images = images[..., None]
     return images.astype(jnp.float32) / 255

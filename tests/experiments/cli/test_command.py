@@ -253,7 +253,7 @@ class TestData:
         self, refused: Callable[..., str], mnist_folder: Path
     ) -> None:
         message = refused(f"--mnist_path={mnist_folder}", "--train_per_class=2", "--batch_size=21")
-        assert "--batch_size=21 is larger than the training set of 20 images" in message
+        assert "--batch_size=21 is larger than the training set of 20 examples" in message
 
     def test_more_steps_than_int32_counts(
         self, refused: Callable[..., str], mnist_folder: Path
@@ -555,7 +555,7 @@ class TestFinishedRun:
         ]
         code, stdout, stderr = runner.run_here(capfd, "--savedir=run", "--overwrite", *arguments)
         assert (code, stderr) == (0, "")
-        assert "(200 training images)" in stdout
+        assert "(200 training examples)" in stdout
         assert (run / "notes.txt").read_text() == "precious"
         assert len((run / "metrics.jsonl").read_text().splitlines()) == 1
         assert [path.name for path in (run / "checkpoints").iterdir()] == ["25"]

@@ -271,7 +271,7 @@ def test_data_dir_that_is_a_file(offline: Path, dataset: str) -> None:
     assert f"{offline} is not a folder" in message
 
 
-@pytest.mark.parametrize(("each", "words"), [(1, "1 training image"), (3, "3 training images")])
+@pytest.mark.parametrize(("each", "words"), [(1, "1 training example"), (3, "3 training examples")])
 def test_too_few_training_images_are_counted(each: int, words: str) -> None:
     pool = Split(np.zeros((2 * each, 8, 8), np.uint8), np.repeat(np.array([0, 1], np.int32), each))
     with pytest.raises(UserError, match=f"class cat has {words}: the largest"):

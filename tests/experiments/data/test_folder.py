@@ -86,7 +86,7 @@ class TestSets:
         np.testing.assert_array_equal(part.train.images[:2], whole.train.images[:2])
         np.testing.assert_array_equal(part.validation.images, whole.validation.images)
         np.testing.assert_array_equal(part.test.images, whole.test.images)
-        with pytest.raises(UserError, match="class dog has 3 training images"):
+        with pytest.raises(UserError, match="class dog has 3 training examples"):
             datasets.load("folder", data_path=pets, train_per_class=4)
 
     @pytest.mark.parametrize("validation", ["val", "validation", "Valid", None])

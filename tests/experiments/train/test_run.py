@@ -214,7 +214,7 @@ class TestCommand:
         assert stdout.splitlines() == [
             f"data: digits from {mnist_folder}, in file order; it is not MNIST, whose figures do "
             "not compare",
-            f"dropmax, lenet, digits (200 training images): test error {error:.2f} % (seed 0)",
+            f"dropmax, lenet, digits (200 training examples): test error {error:.2f} % (seed 0)",
             "files: results/dropmax",
         ]
         assert len(metrics_of(folder)) == 2
@@ -807,8 +807,8 @@ def test_many_runs_in_a_process_do_not_use_up_its_memory_mappings(
 @pytest.mark.parametrize(
     ("errors", "ending"),
     [
-        ([3.456], "(1,000 training images): test error 3.46 % (seed 7)"),
-        ([3.0, 4.0], "(1,000 training images): test error 3.50 % ± 6.35 (2 seeds)"),
+        ([3.456], "(1,000 training examples): test error 3.46 % (seed 7)"),
+        ([3.0, 4.0], "(1,000 training examples): test error 3.50 % ± 6.35 (2 seeds)"),
     ],
 )
 def test_result_line(errors: list[float], ending: str) -> None:
