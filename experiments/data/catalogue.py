@@ -23,7 +23,8 @@ class Row(NamedTuple):
     Attributes:
         source: The module of `experiments.data` that reads it; see `sources`.
         class_names: Of its classes, in the order of the labels; empty where the data tell.
-        image_shape: Of its images: height and width, and 3 for colour; empty where the data tell.
+        image_shape: Of its images: height and width, and 3 for colour; the number of bytes of its
+            texts; empty where the data tell.
         options: Which of the flags that say where and what data are mean something to it.
         strokes: Whether it shows light strokes on a dark ground, as `experiments.predict` makes of
             a photo.
@@ -70,6 +71,19 @@ ROWS: dict[str, Row] = {
         "glyphs",
         options=("num_classes",),
         recipe={"train_per_class": 12, "num_epochs": 240, "schedule": "cosine"},
+    ),
+    "languages": Row(
+        "languages",
+        image_shape=(48,),
+        options=("num_classes",),
+        strokes=False,
+        recipe={
+            "network": "text",
+            "train_per_class": 12,
+            "num_epochs": 60,
+            "learning_rate": 3e-3,
+            "schedule": "cosine",
+        },
     ),
     "folder": Row(
         "folder",

@@ -123,7 +123,7 @@ class TestRecipe:
 @pytest.mark.parametrize(("name", "row"), ROWS.items(), ids=list(ROWS))
 def test_rows_are_what_the_data_are(name: str, row: Any) -> None:
     """For the data that can be had here without a download."""
-    if name not in {"mnist_5k", "glyphs"}:
+    if name not in {"mnist_5k", "glyphs", "languages"}:
         pytest.skip("needs a download or files")
     few = 12 if "num_classes" in row.options else None
     dataset = datasets.load(name, train_per_class=3, num_classes=few)
@@ -136,7 +136,7 @@ class TestGlyphs:
 
     def test_train_are_resumed_and_tested(self, commands: Commands) -> None:
         stdout = commands(images, *GLYPHS).stdout
-        assert "dropmax, tiny, glyphs:12 (144 training images): test error" in stdout
+        assert "dropmax, tiny, glyphs:12 (144 training examples): test error" in stdout
         assert "; unseen jitter " in stdout
         config, summary = read(self.RUN / "config.json"), read(self.RUN / "summary.json")
         assert "".join(config["class_names"]) == "0123456789AB"
