@@ -15,6 +15,7 @@ class Task(NamedTuple):
         batch_size: Examples of a step.
         num_epochs: After so many, the softmax has just converged.
         network: What is trained.
+        learning_rate: Of Adam, at first.
         test: What the test set holds.
     """
 
@@ -23,6 +24,7 @@ class Task(NamedTuple):
     batch_size: int
     num_epochs: int
     network: str = "lenet"
+    learning_rate: float = 1e-3
     test: str = "unseen faces"
 
 
@@ -32,6 +34,7 @@ TASKS = {
     "glyphs:62": Task("glyphs", 62, 100, 60),
     "glyphs:200": Task("glyphs", 200, 100, 30),
     "glyphs:561": Task("glyphs", 561, 100, 20),
+    "languages:180": Task("languages", 180, 100, 60, "text", 3e-3, "unseen names"),
 }
 LENGTHS = (1, 4)
 """Each task is trained for its own number of epochs, and for four times as many."""
@@ -45,6 +48,7 @@ def config_of(task: Task, length: int, num_seeds: int, **own: Any) -> Config:
         batch_size=task.batch_size,
         num_epochs=task.num_epochs * length,
         network=task.network,
+        learning_rate=task.learning_rate,
         train_per_class=12,
         schedule="cosine",
         seeds=tuple(range(num_seeds)),
