@@ -105,6 +105,11 @@ class TestTheDataOfAKeptRun:
         assert flags_of().config(kept).mnist_path == "/mnist"
         assert flags_of(flag).config(kept).mnist_path is None
 
+    def test_stay_where_they_were_if_tfds_is_elsewhere(self) -> None:
+        kept = Config(dataset="folder", data_path="/pets")
+        config = flags_of("--data_dir=/tfds").config(kept)
+        assert (config.dataset, config.data_path, config.data_dir) == ("folder", "/pets", "/tfds")
+
 
 class TestRecipe:
     def test_is_the_data_sets(self) -> None:
