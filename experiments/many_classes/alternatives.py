@@ -97,9 +97,9 @@ def _offset(heads: Heads) -> Heads:
 
 def _floored(heads: Heads) -> Heads:
     floor = math.log(_LEAST_POSTERIOR / (1 - _LEAST_POSTERIOR))
-    return heads._replace(
-        label_logits=jnp.maximum(posterior_logits(heads), floor) - heads.prior_logits
-    )
+    # As in the posterior, no gradient flows into the prior.
+    prior = jax.lax.stop_gradient(heads.prior_logits)
+    return heads._replace(label_logits=jnp.maximum(posterior_logits(heads), floor) - prior)
 
 
 def _odds(logits: Array) -> Array:

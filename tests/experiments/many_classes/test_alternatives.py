@@ -56,6 +56,11 @@ def test_a_floor_changes_nothing_above_it() -> None:
     high = heads._replace(prior_logits=jnp.abs(jnp.asarray(heads.prior_logits)))
     high = high._replace(label_logits=jnp.abs(jnp.asarray(heads.label_logits)))
     np.testing.assert_allclose(losses(method, high), losses(METHODS["dropmax"], high), rtol=1e-5)
+    one, other = (
+        jax.grad(lambda heads, method=method: method.loss(KEY, heads, LABELS).sum())(high)
+        for method in (method, METHODS["dropmax"])
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one, other)
     low = high._replace(label_logits=jnp.full((5, 8), -9.0))
     assert np.all(losses(method, low) != losses(METHODS["dropmax"], low))
 
