@@ -1,5 +1,6 @@
 """Properties of every row of the table, so that a trainer needs no special cases."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 import dropmax_jax.methods
-from dropmax_jax import METHODS, Heads
+from dropmax_jax import METHODS, Heads, Method
+from dropmax_jax.method import Terms
 from tests.dropmax_jax import oracle
 from tests.dropmax_jax.methods.reference import KEY, LABELS, heads_for
 
@@ -20,6 +22,20 @@ every_method = pytest.mark.parametrize("name", METHODS)
 def fitted(name: str, heads: Heads) -> Any:
     fit = METHODS[name].fit
     return None if fit is None else fit(heads, jnp.asarray(LABELS))
+
+
+# One program for all three, which the tests share where their shapes are the same.
+@functools.partial(jax.jit, static_argnums=0)
+def loss_terms_and_log_probs(
+    method: Method, key: jax.Array, heads: Heads, labels: Any
+) -> tuple[jax.Array, Terms, jax.Array]:
+    loss, terms = method.loss(key, heads, labels), method.terms(key, heads, labels)
+    return loss, terms, method.log_probs(heads)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def fitted_log_probs(name: str, heads: Heads) -> jax.Array:
+    return METHODS[name].log_probs(heads, fitted(name, heads))
 
 
 def test_every_file_is_a_row_and_every_row_a_file() -> None:
@@ -46,12 +62,10 @@ def test_shapes(name: str, shape: tuple[int, ...]) -> None:
     method = METHODS[name]
     heads = heads_for(method, oracle.random_heads(1, (*shape, 5)))
     labels = jnp.zeros(shape, jnp.int32)
-    loss = jax.jit(method.loss)(KEY, heads, labels)
-    terms = jax.jit(method.terms)(KEY, heads, labels)
+    loss, terms, log_probs = loss_terms_and_log_probs(method, KEY, heads, labels)
     assert loss.shape == shape
     assert all(term.shape == shape for term in terms.values())
     np.testing.assert_allclose(sum(terms.values()), loss, rtol=1e-5, atol=1e-6)
-    log_probs = jax.jit(method.log_probs)(heads)
     assert log_probs.shape == (*shape, 5)
     np.testing.assert_allclose(np.exp(log_probs).sum(-1), np.ones(shape), rtol=1e-5)
 
@@ -65,14 +79,19 @@ def test_a_step_of_training_with_a_key_per_example(name: str) -> None:
         terms = jax.vmap(method.terms)(keys, heads, jnp.asarray(LABELS))
         return jnp.stack(list(terms.values())).sum(0)
 
+    @jax.jit
+    def losses_and_gradients(heads: Heads) -> tuple[jax.Array, Heads]:
+        return losses(heads), jax.grad(lambda heads: losses(heads).mean())(heads)
+
     heads = heads_for(method, HEADS)
-    vmapped = jax.jit(losses)(heads)
+    vmapped, gradients = losses_and_gradients(heads)
     one_by_one = [
-        method.loss(key, jax.tree.map(lambda head, i=i: head[i], heads), LABELS[i])
+        loss_terms_and_log_probs(
+            method, key, jax.tree.map(lambda head, i=i: head[i], heads), np.int32(LABELS[i])
+        )[0]
         for i, key in enumerate(keys)
     ]
     np.testing.assert_allclose(vmapped, np.stack(one_by_one), rtol=1e-4, atol=1e-5)
-    gradients = jax.jit(jax.grad(lambda heads: losses(heads).mean()))(heads)
     assert len(jax.tree.leaves(gradients)) == len(method.heads)
     for leaf in jax.tree.leaves(gradients):
         assert np.all(np.isfinite(leaf))
@@ -84,16 +103,11 @@ def test_fitted_and_predicted_for_several_seeds_at_once(name: str) -> None:
     method = METHODS[name]
     heads = heads_for(method, oracle.random_heads(2, (3, 6, 5)))
 
-    @jax.jit
-    @jax.vmap
-    def predict(heads: Heads) -> jax.Array:
-        return method.log_probs(heads, fitted(name, heads))
-
+    found = jax.jit(jax.vmap(functools.partial(fitted_log_probs, name)))(heads)
     expected = [
-        method.log_probs(one, fitted(name, one))
-        for one in (jax.tree.map(lambda head, i=i: head[i], heads) for i in range(3))
+        fitted_log_probs(name, jax.tree.map(lambda head, i=i: head[i], heads)) for i in range(3)
     ]
-    np.testing.assert_allclose(predict(heads), np.stack(expected), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found, np.stack(expected), rtol=1e-3, atol=1e-4)
 
 
 @every_method
@@ -107,7 +121,7 @@ def test_finite_for_extreme_logits_of_any_float(name: str, dtype: Any) -> None:
         return method.loss(KEY, heads, LABELS).mean()
 
     loss, gradients = jax.jit(jax.value_and_grad(mean_loss))(heads)
-    log_probs = jax.jit(lambda heads: method.log_probs(heads, fitted(name, heads)))(heads)
+    log_probs = fitted_log_probs(name, heads)
     assert loss.dtype == log_probs.dtype == jnp.float32
     assert np.isfinite(loss)
     assert np.all(np.isfinite(log_probs))
@@ -121,9 +135,10 @@ def test_float64_stays_float64(name: str) -> None:
     with oracle.enable_x64(True):
         method = METHODS[name]
         heads = heads_for(method, jax.tree.map(np.float64, HEADS))
-        terms = method.terms(KEY, heads, jnp.asarray(LABELS))
+        terms = jax.eval_shape(method.terms, KEY, heads, jnp.asarray(LABELS))
         assert all(term.dtype == np.float64 for term in terms.values())
-        assert method.log_probs(heads, fitted(name, heads)).dtype == np.float64
+        log_probs = jax.eval_shape(functools.partial(fitted_log_probs, name), heads)
+        assert log_probs.dtype == np.float64
 
 
 @every_method
@@ -133,9 +148,11 @@ def test_classes_have_no_order(name: str) -> None:
     order = np.array([3, 0, 4, 1, 2])
     moved = jax.tree.map(lambda head: head[:, order], heads)
     moved_labels = np.argsort(order)[LABELS]
-    np.testing.assert_allclose(
-        method.log_probs(moved), method.log_probs(heads)[:, order], rtol=1e-5, atol=1e-5
+    log_probs, moved_log_probs = (
+        loss_terms_and_log_probs(method, KEY, *each)[2]
+        for each in ((heads, LABELS), (moved, moved_labels))
     )
+    np.testing.assert_allclose(moved_log_probs, log_probs[:, order], rtol=1e-5, atol=1e-5)
 
     @jax.jit
     def losses(heads: Heads, labels: jax.Array) -> jax.Array:
@@ -151,10 +168,12 @@ def test_classes_have_no_order(name: str) -> None:
 def test_wrong_labels_are_refused(name: str) -> None:
     method = METHODS[name]
     heads = heads_for(method, HEADS)
-    with pytest.raises(ValueError, match=r"labels must have shape \(6,\)"):
-        method.loss(KEY, heads, LABELS[:5])
-    with pytest.raises((TypeError, ValueError), match="labels must be (an )?integer"):
-        method.loss(KEY, heads, LABELS.astype(float))
+    for labels, error, message in (
+        (LABELS[:5], ValueError, r"labels must have shape \(6,\)"),
+        (LABELS.astype(float), (TypeError, ValueError), "labels must be (an )?integer"),
+    ):
+        with pytest.raises(error, match=message):
+            jax.eval_shape(functools.partial(method.loss, KEY, labels=labels), heads)
     if method.fit is not None:
         with pytest.raises(ValueError, match=r"labels must have shape \(6,\)"):
             method.fit(heads, jnp.asarray(LABELS[:5]))
@@ -190,7 +209,7 @@ def test_hyperparameters_may_be_traced(name: str) -> None:
         def loss(value: jax.Array, hyperparameter: str = hyperparameter) -> jax.Array:
             return method.loss(KEY, heads, LABELS, **{hyperparameter: value})
 
-        expected = method.loss(KEY, heads, LABELS, **{hyperparameter: default})
+        expected, _, _ = loss_terms_and_log_probs(method, KEY, heads, LABELS)
         np.testing.assert_allclose(
             jax.jit(loss)(jnp.asarray(default)), expected, rtol=1e-4, atol=1e-5
         )
