@@ -36,6 +36,7 @@ from tests.experiments.runner import files_under
 METHODS = ("softmax", "temperature_scaling", "mc_dropout", "dropmax", "dropmax_monte_carlo")
 SAMPLED = {"mc_dropout", "dropmax_monte_carlo"}
 NAMES = ("clean", "background_random")
+CLEAN_5K = ("--dataset=mnist_5k", "--variants=clean")
 FILES = [f"{name}.{kind}" for name in ("calibration", "detection") for kind in ("csv", "md", "png")]
 
 
@@ -333,32 +334,19 @@ class TestAgain:
     def copy(self, finished: Path, tmp_path: Path) -> Path:
         return Path(shutil.copytree(finished, tmp_path / "copy"))
 
-    def test_what_is_done_is_not_done_again(
-        self,
-        config: Config,
-        small_data: Dataset,
-        copy: Path,
-        monkeypatch: pytest.MonkeyPatch,
+    def test_missing_and_damaged_measurements_are_made_again(
+        self, config: Config, small_data: Dataset, copy: Path
     ) -> None:
-        monkeypatch.setattr(run, "train", None)
-        monkeypatch.setattr(measures, "measure", None)
         before = files_under(copy)
-        for name in FILES:
-            (copy / name).unlink()
+        (copy / "background_random/softmax/measurements.json").unlink()
+        for folder, content in (
+            ("clean/softmax", ""),
+            ("clean/dropmax", "null"),
+            ("background_random/dropmax", '{"of": 1, "methods": {}}'),
+        ):
+            (copy / folder / "measurements.json").write_text(content)
         comparison.compare(config, small_data, NAMES, copy)
         assert files_under(copy) == before
-
-    @pytest.mark.parametrize("content", ["", "null", '{"of": 1, "methods": {}}', None])
-    def test_damaged_measurements_are_made_again(
-        self, config: Config, small_data: Dataset, copy: Path, content: str | None
-    ) -> None:
-        before = files_under(copy)
-        path = copy / "clean" / "softmax" / "measurements.json"
-        path.unlink()
-        if content is not None:
-            path.write_text(content)
-        comparison.compare(config, small_data, ("clean",), copy)
-        assert path.read_bytes() == before["clean/softmax/measurements.json"]
 
     def test_stopped_in_training_it_goes_on(
         self,
@@ -427,7 +415,7 @@ class TestAgain:
 
 
 class TestCommand:
-    def test_makes_the_files(
+    def test_makes_the_files_of_what_is_done_and_does_nothing_again(
         self,
         finished: Path,
         mnist_folder: Path,
@@ -435,8 +423,12 @@ class TestCommand:
         capfd: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(run, "train", None)
+        monkeypatch.setattr(measures, "measure", None)
         copy = tmp_path / "copy"
         shutil.copytree(finished, copy)
+        for name in FILES:
+            (copy / name).unlink()
         code, stdout, stderr = runner.run_here(
             capfd,
             f"--mnist_path={mnist_folder}",
@@ -481,8 +473,8 @@ class TestCommand:
             (["clean"], "unexpected argument 'clean'"),
             (["--mnist_path=no_such_folder"], "no_such_folder"),
             (["--dataset=mnist_5k", "--train_per_class=201"], "possible is 200"),
-            (["--dataset=mnist_5k", "--batch_size=1001"], "--batch_size=1001 is larger"),
-            (["--dataset=mnist_5k", "--savedir=/dev/null/x"], "cannot write to /dev/null/x"),
+            ([*CLEAN_5K, "--batch_size=1001"], "--batch_size=1001 is larger"),
+            ([*CLEAN_5K, "--savedir=/dev/null/x"], "cannot write to /dev/null/x"),
         ],
     )
     def test_a_mistake_is_told_in_a_line_and_leaves_no_trace(
