@@ -25,7 +25,8 @@ def test_its_cells_run_and_dropmax_learns(monkeypatch: pytest.MonkeyPatch, tmp_p
     for cell in cells:
         if cell["cell_type"] == "code":
             lines = [line for line in cell["source"] if line[0] not in "!%"]
-            exec("".join(lines), names)
+            # A third of the steps is enough to learn.
+            exec("".join(lines).replace("num_steps=1000", "num_steps=300"), names)
     assert names["errors"]["dropmax"] < 15
     assert names["errors"]["softmax"] < 15
     assert names["average"].shape == (10, 10)
