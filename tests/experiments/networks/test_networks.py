@@ -87,7 +87,7 @@ def test_gives_the_heads_asked_for() -> None:
     assert heads.logits.shape == heads.prior_logits.shape == (2, 7)
     assert heads.label_logits is None
     with pytest.raises(ValueError, match="heads must be among"):
-        LeNet(heads=("logits", "logit")).init(jax.random.key(0), images)
+        jax.eval_shape(LeNet(heads=("logits", "logit")).init, jax.random.key(0), images)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
