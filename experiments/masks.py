@@ -37,7 +37,6 @@ _DATA_PATH = FLAGS.define(
 def main() -> None:
     """Runs the command."""
     savedir = _savedir()
-    check_is_of_images(read_config_of_run(savedir), "experiments.masks draws images")
     # On read-only media, the current folder has to do.
     output = (Path() if is_read_only(savedir) else savedir) / "masks.png"
     if _OUTPUT.value is not None:
@@ -46,6 +45,7 @@ def main() -> None:
             raise UserError(f"--output={output} must end in .png")
         if not os.path.isdir(output.parent) or os.path.isdir(output):
             raise UserError(f"--output={output} must be a file in a folder that is there")
+    check_is_of_images(read_config_of_run(savedir), "experiments.masks draws images")
     command.set_up_jax()
     import jax
 

@@ -1,6 +1,8 @@
 """The remedies that the balanced loss was compared with."""
 
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +17,10 @@ KEY = jax.random.key(0)
 LABELS = jnp.array([0, 1, 1, 0, 1])
 
 
-def losses(method: Method, heads: Heads) -> np.ndarray:
+@functools.partial(jax.jit, static_argnums=0)
+def losses(method: Method, heads: Heads) -> jax.Array:
     own = Heads(**{name: getattr(heads, name) for name in method.heads})
-    return np.asarray(method.loss(KEY, own, LABELS))
+    return method.loss(KEY, own, LABELS)
 
 
 @pytest.mark.parametrize("name", ALTERNATIVES)
@@ -25,12 +28,17 @@ def test_terms_add_up_and_gradients_are_finite(name: str) -> None:
     _, method = ALTERNATIVES[name]
     heads = oracle.random_heads(0, (5, 30), 5.0)
     own = Heads(**{field: getattr(heads, field) for field in method.heads})
-    loss, terms = jax.jit(method.loss_and_terms)(KEY, own, LABELS)
+
+    @jax.jit
+    def everything(heads: Heads) -> Any:
+        gradients = jax.grad(lambda heads: method.loss(KEY, heads, LABELS).sum())(heads)
+        return method.loss_and_terms(KEY, heads, LABELS), gradients, method.log_probs(heads)
+
+    (loss, terms), gradients, log_probs = everything(own)
     if "," not in name and not name.endswith("per_class"):  # The terms are without their weights.
         np.testing.assert_allclose(sum(terms.values()), loss, rtol=1e-5, atol=1e-4)
-    gradients = jax.jit(jax.grad(lambda heads: method.loss(KEY, heads, LABELS).sum()))(own)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
-    np.testing.assert_allclose(np.exp(method.log_probs(own)).sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -171,19 +171,21 @@ class TestAccumulation:
             run.check_missing(config, small_data, Path("none"))
 
 
+@pytest.fixture(scope="module")
+def config(small_config: MakeConfig) -> Config:
+    return small_config("dropmax", batch_size=8, num_epochs=2, seeds=(0, 1))
+
+
+@pytest.fixture(scope="module")
+def wanted(
+    config: Config, small_data: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """The summary of a run whose training set lies on the devices."""
+    return run.train(config, small_data, tmp_path_factory.mktemp("streams") / "resident")
+
+
 class TestStreams:
     """A training set that is too large for the devices is trained on as if it were there."""
-
-    @pytest.fixture(scope="class")
-    def config(self, small_config: MakeConfig) -> Config:
-        return small_config("dropmax", batch_size=8, num_epochs=2, seeds=(0, 1))
-
-    @pytest.fixture(scope="class")
-    def wanted(
-        self, config: Config, small_data: Dataset, tmp_path_factory: pytest.TempPathFactory
-    ) -> dict[str, Any]:
-        """The summary of a run whose training set lies on the devices."""
-        return run.train(config, small_data, tmp_path_factory.mktemp("streams") / "resident")
 
     @pytest.mark.parametrize("chunk_bytes", [1, 50_000, 2**26])
     def test_give_the_same_run(
@@ -262,8 +264,8 @@ class TestNetworks:
 @pytest.mark.parametrize(
     ("num_devices", "batch_size", "per_class", "advice"),
     [
-        (4, 11, None, "images: lower the batch size"),
-        (4, 11, 5, "images: raise --train_per_class, or lower the batch size"),
+        (4, 11, None, "examples: lower the batch size"),
+        (4, 11, 5, "examples: raise --train_per_class, or lower the batch size"),
         (4, 5, None, "divide it: pass --batch_size=8"),
         (4, 10, None, "divide it: pass --batch_size=8"),
         (16, 10, None, "divide it: use fewer devices, or more examples"),
