@@ -1,10 +1,10 @@
 """Signals as a wish to stop, which a loop looks at between two steps."""
 
 import contextlib
-import gc
 import os
 import signal
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -12,6 +12,9 @@ from types import FrameType
 _ENDING = ("SIGINT", "SIGTERM")
 # A dropped connection, and what batch systems send before a time limit; Windows lacks them.
 _WARNING = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+
+# Long enough for Python to leave the place that drops what is raised, on a busy machine too.
+_AGAIN_SECONDS = 0.3
 
 
 class Stopped(Exception):  # noqa: N818 - what was asked for is no error
@@ -79,19 +82,19 @@ def _leave_terminal() -> None:
 
 
 def keep_interruptions() -> None:
-    """Lets Ctrl-C raise `KeyboardInterrupt` even while Python collects garbage.
+    """Lets Ctrl-C end the program even where Python drops the `KeyboardInterrupt`.
 
-    JAX takes part in that by a callback, and Python drops what is raised within one.
+    It drops what is raised in callbacks of the garbage collector, which JAX has, and of weak
+    references, and in `__del__`. The signal then comes again a moment later.
     """
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return
+    before = sys.unraisablehook
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        callbacks = [getattr(callback, "__code__", None) for callback in gc.callbacks]
-        if frame is None or frame.f_code not in callbacks:
-            raise KeyboardInterrupt
-        again = threading.Timer(0.05, os.kill, (os.getpid(), number))
+    def hook(dropped: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            before(dropped)
+            return
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
         again.daemon = True
         again.start()
 
-    signal.signal(signal.SIGINT, handle)
+    sys.unraisablehook = hook

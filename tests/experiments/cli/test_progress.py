@@ -9,6 +9,8 @@ import sys
 import termios
 import threading
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -115,24 +117,39 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.search(r" 40%\|", text)
 
 
-def test_an_interruption_while_garbage_is_collected_is_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    sent: list[str] = []
+class _Interrupted:
+    """What Ctrl-C hits while it is deleted."""
 
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _in_a_collection() -> None:
     def interrupted(phase: str, _: dict[str, int]) -> None:
-        if not sent:
-            sent.append(phase)
-            signal.raise_signal(signal.SIGINT)
+        gc.callbacks.remove(interrupted)
+        signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(gc, "callbacks", [interrupted])
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.callbacks.append(interrupted)
+    gc.collect()
+
+
+def _in_a_weak_reference() -> None:
+    thing = Clock()
+    reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    del thing
+    assert reference() is None
+
+
+@pytest.mark.parametrize("hit", [_Interrupted, _in_a_collection, _in_a_weak_reference])
+def test_an_interruption_that_python_drops_comes_again(
+    hit: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     try:
         keep_interruptions()
         with pytest.raises(KeyboardInterrupt):
-            interrupted("start", {})
-            assert sent
+            hit()
             time.sleep(10)
     finally:
         signal.signal(signal.SIGINT, before)
