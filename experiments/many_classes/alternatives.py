@@ -146,7 +146,7 @@ ALTERNATIVES: dict[str, tuple[str, Method]] = {
     ),
     "floor": (f"q of {_LEAST_POSTERIOR} at least", _through(_floored)),
     "biases": (
-        f"p(z|x) and r begin near {1 / (1 + math.exp(-_FIRST_BIAS)):.2f}",
+        f"the prior and r begin near {1 / (1 + math.exp(-_FIRST_BIAS)):.2f}",
         _with_heads(dropmax_loss_and_terms, _biased),
     ),
     "masks": (f"the mean of {_NUM_MASKS} masks a step", method_of(_several_masks)),
@@ -167,8 +167,8 @@ ALTERNATIVES: dict[str, tuple[str, Method]] = {
     "balanced, entropy 0": ("no entropy of the prior", _entropy(0)),
     "balanced, entropy 0.1": ("the prior's entropy times 0.1", _entropy(0.1)),
     "balanced, entropy 10": ("the prior's entropy times 10", _entropy(10)),
-    "balanced, p(z|x) = p(y|x)": (
-        "no head for the prior, which is the softmax of the class logits",
+    "balanced, no prior head": (
+        "the prior is the softmax of the class logits",
         _with_heads(dropmax_balanced_loss_and_terms, _of_class_probabilities),
     ),
 }

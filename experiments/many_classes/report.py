@@ -163,7 +163,9 @@ def _draw(records: Sequence[Record], path: Path) -> None:
         panels[0, column].set(title=f"{test}{times}")
         panels[1, column].set(xlabel="classes")
     panels[0, 0].set(ylabel="error (%)", ylim=(0, None))
-    panels[1, 0].set(ylabel="NLL (nats)", ylim=(0, None))
+    # Where all validation images are right, the best temperature is 0, and the NLL beyond all.
+    most = max(record["nll"] for record in glyphs if record["method"] != "temperature_scaling")
+    panels[1, 0].set(ylabel="NLL (nats)", ylim=(0, 1.1 * most))
     panels[0, 0].legend(fontsize="small")
     save(figure, path)
 
