@@ -18,9 +18,15 @@ from experiments.train.config import Config
 from experiments.train.folder import validation_error
 from experiments.train.steps.setup import make_setup
 
-TRAINED = ("softmax", "label_smoothing", "dropmax", "dropmax_balanced")
-METHODS = ("softmax", "temperature_scaling", *TRAINED[1:2], "mc_dropout", *TRAINED[2:])
-"""In the order of the tables. Two of them predict with a softmax that is trained already."""
+METHODS = {
+    "softmax": "softmax",
+    "temperature_scaling": "softmax",
+    "label_smoothing": "label_smoothing",
+    "mc_dropout": "softmax",
+    "dropmax": "dropmax",
+    "dropmax_balanced": "dropmax_balanced",
+}
+"""In the order of the tables, with what is trained for each."""
 DROPOUT_RATES = (0.0, 0.5)
 FIGURES = evaluation.Metrics._fields
 
@@ -56,8 +62,8 @@ class _Trained(NamedTuple):
 def check(task: Task, num_seeds: int, data: Dataset, folder: Path) -> None:
     """Raises `UserError` if one of the task's runs cannot be made, or gone on with."""
     for length in LENGTHS:
-        for model in TRAINED:
-            for config, own in _candidates(task, length, num_seeds, model, data, folder):
+        for method in METHODS:
+            for config, own in _candidates(task, length, num_seeds, method, data, folder):
                 run.check_missing(config, data, own)
 
 
@@ -83,39 +89,36 @@ def compare(
         RunFailedError: A run cannot go on.
         Stopped: A signal asked to stop; the state is saved.
     """
-    runs: dict[str, dict[float, _Trained]] = {}
-    rows = {}
-    for method in (*TRAINED, "temperature_scaling", "mc_dropout"):
-        if method in TRAINED:
-            candidates = _candidates(task, length, num_seeds, method, data, folder)
-            runs[method] = {
-                config.dropout_rate or 0.0: _train(config, data, own) for config, own in candidates
-            }
-        tried = runs["softmax" if method not in TRAINED else method]
-        if method == "mc_dropout":
-            # Without dropout its samples would all be the same.
-            tried = {rate: found for rate, found in tried.items() if rate}
-        best = min(tried.values(), key=lambda found: found.validation_error_percent)
+    rows = []
+    for method in METHODS:
+        candidates = _candidates(task, length, num_seeds, method, data, folder)
+        tried = [_train(config, data, own) for config, own in candidates]
+        best = min(tried, key=lambda found: found.validation_error_percent)
         config = dataclasses.replace(best.config, model=method)
         tests, doubles = _test(task, config, data, best.folder)
-        rows[method] = Row(
+        row = Row(
             data.name,
             len(data.class_names),
             config.num_epochs,
             method,
             config.dropout_rate or 0.0,
             tests,
-            sum(found.train_seconds for found in tried.values()),
+            sum(found.train_seconds for found in tried),
             doubles,
         )
-        say(_describe(rows[method]))
-    return [rows[method] for method in METHODS]
+        say(_describe(row))
+        rows.append(row)
+    return rows
 
 
 def _candidates(
-    task: Task, length: int, num_seeds: int, model: str, data: Dataset, folder: Path
+    task: Task, length: int, num_seeds: int, method: str, data: Dataset, folder: Path
 ) -> Iterator[tuple[Config, Path]]:
+    """The runs among which validation chooses for a method, and their folders."""
+    model = METHODS[method]
     for rate in DROPOUT_RATES:
+        if method == "mc_dropout" and not rate:
+            continue  # All samples would be the same.
         config = config_of(task, length, num_seeds, model=model, dropout_rate=rate)
         own = folder / f"{config.num_epochs}_epochs" / f"{model},dropout_rate={rate:g}"
         yield datasets.configured(config, data), own

@@ -38,7 +38,7 @@ and Greek A: how often the prediction is outside of that group; the largest of t
 probabilities by their sum, which is to be the fair share, one by the number of doubles; and by how
 much the cross-entropy within the group exceeds that of fair shares.
 """
-_SERVED = ("temperature_scaling", "mc_dropout")
+_SERVED = [method for method, model in METHODS.items() if method != model]
 _MARKERS = dict(zip(METHODS, "o^vsDP", strict=True))
 
 
