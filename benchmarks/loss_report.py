@@ -28,10 +28,11 @@ _HEADER = (
     "of the bandwidth",
 )
 
-_VARIANTS = ("terms", "weights", "probabilities", "where")
+_VARIANTS = ("terms", "weights", "probabilities", "where", "balanced")
 _VARIANTS_CAPTION = """\
 The time of the DropMax loss with an option, by its time without: *terms*, also the mean of each
-term; *weights*, traced; *probabilities*, as labels; *where*, nine examples of ten.
+term; *weights*, traced; *probabilities*, as labels; *where*, nine examples of ten; *balanced*,
+`dropmax_balanced_loss`.
 """
 CAPTION = f"""\
 Forward and backward pass, mean over the batch, float32; medians of the rounds, *DropMax / softmax*

@@ -20,6 +20,7 @@ from dropmax_jax import (
     Heads,
     LossTerms,
     concrete_log_mask,
+    dropmax_balanced_loss,
     dropmax_loss,
     dropmax_loss_and_terms,
     dropmax_loss_terms,
@@ -205,6 +206,15 @@ def _compile(shape: Shape) -> dict[str, Call]:
         value, gradient = jax.value_and_grad(loss)(heads)
         return value, tuple(gradient)
 
+    def dropmax_balanced(
+        heads: Heads, labels: Array, key: Array, _: Buffers
+    ) -> tuple[Array, Buffers]:
+        def loss(heads: Heads) -> Array:
+            return jnp.mean(dropmax_balanced_loss(key, heads, labels))
+
+        value, gradient = jax.value_and_grad(loss)(heads)
+        return value, tuple(gradient)
+
     def uniform(key: Array, buffers: Buffers) -> tuple[Array, Buffers]:
         return jnp.zeros(()), (jax.random.uniform(key, shape), *buffers[1:])
 
@@ -215,6 +225,7 @@ def _compile(shape: Shape) -> dict[str, Call]:
         (uniform, {"key": key}),
         (dropmax_terms, {"heads": heads, "labels": labels, "key": key}),
         (dropmax_weights, {"heads": heads, "labels": labels, "key": key, "weight": _abstract(())}),
+        (dropmax_balanced, {"heads": heads, "labels": labels, "key": key}),
         (dropmax_probabilities, {"heads": heads, "probabilities": logits, "key": key}),
         (
             dropmax_where,
