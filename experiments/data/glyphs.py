@@ -22,7 +22,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
@@ -159,14 +159,13 @@ def draw(characters: tuple[str, ...]) -> np.ndarray:
     """
     images = np.empty((_PER_CLASS, len(characters), SIDE, SIDE), np.uint8)
     fonts = {face: _font(face, content) for face, content in _read_fonts().items()}
-    is_watched = processes.is_first() and sys.stderr.isatty()
     with tqdm(
         total=len(fonts) * len(characters),
         desc="drawing glyphs",
         unit="glyph",
         delay=1,
         leave=False,
-        disable=not is_watched,
+        disable=not (processes.is_first() and sys.stderr.isatty()),
     ) as bar:
         for face, font in fonts.items():
             absent = _glyph(font, _NO_CHARACTER)
@@ -190,12 +189,11 @@ def drawn_alike(characters: tuple[str, ...]) -> list[list[int]]:
         >>> drawn_alike(("A", "B", "\N{GREEK CAPITAL LETTER ALPHA}"))
         [[0, 2]]
     """
-    contents = _read_fonts()
-    fonts = [_font(face, contents[face]) for face in SEEN_FACES]
-    shapes: dict[tuple[bytes, ...], list[int]] = {}
+    fonts = [_font(face, content) for face, content in _read_fonts().items() if face in SEEN_FACES]
+    shapes: dict[tuple[Any, ...], list[int]] = {}
     for place, character in enumerate(characters):
         glyphs = (_glyph(font, character) for font in fonts)
-        shape = tuple(repr(glyph.size).encode() + glyph.tobytes() for glyph in glyphs if glyph)
+        shape = tuple((glyph.size, glyph.tobytes()) for glyph in glyphs if glyph)
         shapes.setdefault(shape, []).append(place)
     return [group for group in shapes.values() if len(group) > 1]
 
