@@ -145,8 +145,7 @@ def _draw(records: Sequence[Record], path: Path) -> None:
         if record["num_epochs"] not in epochs:
             epochs.append(record["num_epochs"])
     tests = list(dict.fromkeys(record["test"] for record in glyphs))
-    most = max(map(len, lengths.values()))
-    columns = list(itertools.product(tests, range(most)))
+    columns = list(itertools.product(tests, range(max(map(len, lengths.values())))))
     figure = Figure(figsize=(4 * len(columns), 7.5), layout="constrained")
     panels = figure.subplots(2, len(columns), squeeze=False, sharex=True, sharey="row")
     for column, (test, length) in enumerate(columns):

@@ -30,7 +30,7 @@ def study(
     savedir: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Trains what is missing, and writes `alternatives.md` whenever one is done.
+    """Trains what is missing, and writes `alternatives.md` whenever a task is done.
 
     Args:
         tasks: What to train on, by name.
@@ -51,7 +51,7 @@ def study(
                 f"{name}, {alternative}: validation error {cell(means_of, 'error_percent')} %, "
                 f"NLL {cell(means_of, 'nll', 3)}"
             )
-        write_text(savedir / "alternatives.md", _to_markdown(found, list(tasks), num_seeds))
+        write_text(savedir / "alternatives.md", _to_markdown(found, num_seeds))
 
 
 def _figures(task: Task, data: Dataset, alternative: str, num_seeds: int, file: Path) -> Figures:
@@ -84,10 +84,8 @@ def _kept(file: Path, identity: Mapping[str, object]) -> Figures | None:
         return None
 
 
-def _to_markdown(
-    found: Mapping[tuple[str, str], Figures], tasks: Sequence[str], num_seeds: int
-) -> str:
-    done = [task for task in tasks if (task, next(iter(ALTERNATIVES))) in found]
+def _to_markdown(found: Mapping[tuple[str, str], Figures], num_seeds: int) -> str:
+    done = list(dict.fromkeys(task for task, _ in found))
     columns = ["method", "what is different", *(f"{t}: error, %; NLL" for t in done)]
     lines = [line(columns), line(["---"] * len(columns))]
     for alternative, (text, _) in ALTERNATIVES.items():

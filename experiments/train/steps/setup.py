@@ -79,9 +79,10 @@ def make_network(config: Config) -> nn.Module:
     )
     if hasattr(network, "axis_name"):
         network = network.clone(axis_name=devices.AXIS)
-    rate = method.dropout_rate or None if config.dropout_rate is None else config.dropout_rate
-    if rate is not None:
-        network = network.clone(dropout_rate=rate)
+    if config.dropout_rate is not None:
+        network = network.clone(dropout_rate=config.dropout_rate)
+    elif method.dropout_rate:
+        network = network.clone(dropout_rate=method.dropout_rate)
     return network
 
 
