@@ -79,7 +79,7 @@ def _kept(file: Path, identity: Mapping[str, object]) -> Figures | None:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         figures: Figures = values["figures"]
-        return figures if values["of"] == json.loads(json.dumps(identity)) else None
+        return figures if values["of"] == identity else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
