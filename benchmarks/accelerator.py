@@ -17,6 +17,8 @@ _SIZES = checks.sizes(
     "batch and number of classes of the loss alone, as BATCHxCLASSES; none for no loss",
     or_none=True,
 )
+_LINEAR_SIZES = checks.linear_sizes(FLAGS, ["2048x32768x256", "8192x131072x1024"])
+_BLOCKS = checks.blocks(FLAGS)
 _ROUNDS = FLAGS.define("rounds", 5, "times that each has its turn", integer())
 _SECONDS = FLAGS.define("seconds", 2.0, "of a turn", POSITIVE_FLOAT)
 _MAX_GIGABYTES = FLAGS.define(
@@ -36,7 +38,14 @@ def main() -> None:
     # We import late, so that --help and mistakes in flags are answered at once.
     import jax
 
-    from benchmarks import accelerator_report, loss_report, loss_timing, step_timing
+    from benchmarks import (
+        accelerator_report,
+        linear_report,
+        linear_timing,
+        loss_report,
+        loss_timing,
+        step_timing,
+    )
     from experiments.data import datasets
 
     if jax.default_backend() == "cpu" and not _ALLOW_CPU.value:
@@ -61,10 +70,11 @@ def main() -> None:
             _SECONDS.value,
         ),
         "loss": [],
+        "linear": [],
     }
     accelerator_report.write(results, savedir)
     max_bytes = 1e9 * (_MAX_GIGABYTES.value or 0) or 0.8 * step_timing.memory_bytes(device)
-    if _SIZES.value and not max_bytes:
+    if (_SIZES.value or _LINEAR_SIZES.value) and not max_bytes:
         raise UserError("how much memory the device has is unknown: pass --max_gigabytes")
     if _SIZES.value:
         bandwidth = loss_timing.bandwidth(_ROUNDS.value, 0.2, max_bytes)
@@ -74,6 +84,19 @@ def main() -> None:
         print(loss_report.in_words(record, max_bytes), flush=True)
         results["loss"].append(record)
         accelerator_report.write(results, savedir)
+    for shape in _LINEAR_SIZES.value:
+        for dtype in ("float32", "bfloat16"):
+            record = linear_timing.measure(
+                shape,
+                dtype,
+                _ROUNDS.value,
+                _SECONDS.value,
+                max_bytes,
+                _BLOCKS.value,
+            )
+            print(linear_report.in_words(record), flush=True)
+            results["linear"].append(record)
+            accelerator_report.write(results, savedir)
     command.print_report(savedir / "accelerator.md")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import loss_report, machine
+from benchmarks import linear_report, loss_report, machine
 from benchmarks.spread import spread
 from experiments.reports import tables
 from experiments.runtime.files import write_json, write_text
@@ -47,6 +47,8 @@ def markdown(results: Mapping[str, Any]) -> str:
             "",
             textwrap.fill(loss_report.CAPTION, 100),
         ]
+    if results["linear"]:
+        lines += ["", *linear_report.table(results["linear"])]
     return "\n".join(lines) + "\n"
 
 

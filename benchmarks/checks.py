@@ -22,6 +22,24 @@ class BatchAndClasses(NamedTuple):
         return f"{self.batch}x{self.classes}"
 
 
+class LinearSize(NamedTuple):
+    """The examples, classes and features of linear heads."""
+
+    examples: int
+    classes: int
+    features: int
+
+    def __str__(self) -> str:
+        return f"{self.examples}x{self.classes}x{self.features}"
+
+
+def _parse_linear_size(text: str) -> LinearSize:
+    parts = re.fullmatch("([1-9][0-9]{0,8})x([1-9][0-9]{0,8})x([1-9][0-9]{0,8})", text)
+    if parts is None:
+        raise ValueError("must be a size, like 2048x32768x256")
+    return LinearSize(*map(int, parts.groups()))
+
+
 def _parse_size(text: str) -> BatchAndClasses:
     parts = re.fullmatch("([1-9][0-9]{0,8})x([1-9][0-9]{0,8})", text)
     if parts is None:
@@ -48,6 +66,18 @@ def sizes(own: Flags, text: str, or_none: bool = False) -> Any:
     """Defines `--sizes`, of the loss alone."""
     default = ["128x10", "1024x1024", "4096x8192", "8192x32768"]
     return own.define("sizes", default, text, several(SIZE, or_none))
+
+
+def linear_sizes(own: Flags, default: Sequence[str]) -> Any:
+    """Defines `--linear_sizes`, of the losses of linear heads."""
+    text = "examples, classes and features of linear heads, as NxKxD; none for no such loss"
+    return own.define("linear_sizes", list(default), text, several(Kind(_parse_linear_size), True))
+
+
+def blocks(own: Flags) -> Any:
+    """Defines `--blocks`, of the losses of linear heads."""
+    text = "blocks of examples and classes to measure for linear heads, as 512x512; none"
+    return own.define("blocks", [], text, several(SIZE, True))
 
 
 def savedir(own: Flags) -> Any:

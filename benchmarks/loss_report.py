@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import machine
+from benchmarks import linear_report, machine
 from benchmarks.loss_timing import ARRAYS_MOVED, bytes_moved
 from benchmarks.spread import ratios, spread
 from experiments.reports import tables
@@ -58,20 +58,26 @@ def write(results: Mapping[str, Any], savedir: Path) -> None:
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The machine and the table."""
-    bandwidth = results["bandwidth_bytes_per_second"]
     lines = [
-        f"Machine: {machine.in_words(results['machine'])}; device: "
-        f"{results['machine']['device']}; bandwidth {bandwidth / 1e9:.1f} GB/s.",
+        f"Machine: {machine.in_words(results['machine'])}; device: {results['machine']['device']}.",
         f"{results['rounds']} rounds, {results['seconds_a_turn']:g} s a turn.",
-        "",
-        *table(results["records"], bandwidth),
-        "",
-        textwrap.fill(CAPTION, 100),
-        "",
-        *variants(results["records"]),
-        "",
-        textwrap.fill(_VARIANTS_CAPTION, 100),
     ]
+    if results["records"]:
+        bandwidth = results["bandwidth_bytes_per_second"]
+        lines += [
+            "",
+            f"Bandwidth {bandwidth / 1e9:.1f} GB/s.",
+            "",
+            *table(results["records"], bandwidth),
+            "",
+            textwrap.fill(CAPTION, 100),
+            "",
+            *variants(results["records"]),
+            "",
+            textwrap.fill(_VARIANTS_CAPTION, 100),
+        ]
+    if results["linear"]:
+        lines += ["", *linear_report.table(results["linear"])]
     return "\n".join(lines) + "\n"
 
 

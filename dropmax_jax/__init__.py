@@ -20,6 +20,13 @@ from dropmax_jax.dropmax import (
     posterior_logits,
 )
 from dropmax_jax.heads import Heads, weight_decay_mask, zero_mask_heads
+from dropmax_jax.linear import (
+    dropmax_linear_log_probs,
+    dropmax_linear_loss,
+    dropmax_linear_loss_and_terms,
+    dropmax_linear_top_k,
+    softmax_linear_loss,
+)
 from dropmax_jax.methods import METHODS, Method
 from dropmax_jax.prediction import (
     Uncertainty,
@@ -39,6 +46,10 @@ __all__ = [
     "concrete_log_mask",
     "dropmax_balanced_loss",
     "dropmax_balanced_loss_and_terms",
+    "dropmax_linear_log_probs",
+    "dropmax_linear_loss",
+    "dropmax_linear_loss_and_terms",
+    "dropmax_linear_top_k",
     "dropmax_log_probs",
     "dropmax_logits",
     "dropmax_loss",
@@ -50,6 +61,7 @@ __all__ = [
     "posterior_logits",
     "sample_dropmax_log_probs",
     "sample_log_mask",
+    "softmax_linear_loss",
     "weight_decay_mask",
     "zero_mask_heads",
 ]

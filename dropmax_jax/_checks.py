@@ -116,6 +116,14 @@ def label_array(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Ar
     return array
 
 
+def int_array(name: str, value: ArrayLike) -> jax.Array:
+    """Returns `value` as an array, or raises TypeError if it does not hold integers."""
+    array = _as_array(name, value, "an integer array")
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"{name} must be an integer array, but has dtype {array.dtype}")
+    return array
+
+
 def bool_array(name: str, value: ArrayLike) -> jax.Array:
     """Returns `value` as an array, or raises TypeError if it does not hold booleans."""
     array = _as_array(name, value, "a boolean array")
@@ -142,7 +150,7 @@ def random_key(key: Any) -> None:
 def positive(name: str, value: ArrayLike, dtype: Any) -> jax.Array:
     """Returns a positive scalar in `dtype`; numbers are checked, JAX arrays cannot be."""
     if isinstance(value, numbers.Real | np.ndarray) and np.ndim(value) == 0:
-        number, limits = _real(name, value), np.finfo(dtype)
+        number, limits = real(name, value), np.finfo(dtype)
         if not float(limits.tiny) <= number <= float(limits.max):
             raise ValueError(
                 f"{name} must be positive and finite (from {float(limits.tiny):.3g} to "
@@ -186,7 +194,7 @@ def log_epsilon(value: float) -> float:
             "epsilon must be a Python number, but is traced: make it static, as in "
             "jax.jit(f, static_argnames='epsilon')"
         )
-    number = _real("epsilon", value)
+    number = real("epsilon", value)
     if not 0.0 <= number < math.inf:
         raise ValueError(f"epsilon must be at least 0 and finite, but is {number}")
     return math.log(number) if number > 0.0 else -math.inf
@@ -222,7 +230,8 @@ def _as_array(name: str, value: Any, expected: str) -> jax.Array:
         raise TypeError(f"{name} must be {expected}, but is {_describe(value)}") from error
 
 
-def _real(name: str, value: Any) -> float:
+def real(name: str, value: Any) -> float:
+    """Returns a real number of Python or NumPy as a float."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

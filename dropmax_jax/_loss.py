@@ -44,7 +44,7 @@ def loss_and_terms(
         arrays,
         labels,
         _checks.positive("temperature", temperature, dtype),
-        _weight_array(weights, dtype),
+        weight_array(weights, dtype),
         num_classes,
         epsilon=float(epsilon),
         classes=classes,
@@ -52,7 +52,8 @@ def loss_and_terms(
     return counts.per_example(loss), LossTerms(*map(counts.per_example, terms))
 
 
-def _weight_array(weights: LossTerms | None, dtype: jnp.dtype) -> jax.Array:
+def weight_array(weights: LossTerms | None, dtype: jnp.dtype) -> jax.Array:
+    """The factors of the terms, `[4]`."""
     if weights is None:
         return jnp.ones(len(LossTerms._fields), dtype)
     if not isinstance(weights, LossTerms):

@@ -5,6 +5,7 @@ References:
     <https://doi.org/10.1145/2063384.2063405>`_, 2011 (Threefry).
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -33,44 +34,88 @@ def logistic_by_row(
 ) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
     """`logistic` in rows, so that it need never be in memory as a whole.
 
-    On CPU, jax.random loops over the rounds of Threefry and passes through memory in each. Written
-    out, they are one expression, computed where the noise is used, in less than half the time.
-
     Args:
         key: A random key.
         shape: `[rows, columns]`, of the share that is here.
         dtype: float32 or float64.
         place: Which share of the columns is here.
         count: How many shares there are. Together they have the numbers of one; with generators
-            other than Threefry, and in float64, they have others.
+            other than Threefry they have others.
 
     Returns:
         A number for each row, `[rows]`, and the function that maps it to a row of noise. For
-        generators other than Threefry and for float64, the rows of noise themselves, and the
-        identity.
+        generators other than Threefry, the rows of noise themselves, and the identity.
     """
     rows, columns = shape
-    is_threefry = jax.random.key_impl(key) == "threefry2x32"
-    # Only newer versions of jax give this setting a type.
-    counts_elements: bool = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined, unused-ignore]
-    fits = dtype == jnp.float32 and rows * columns * count <= 2**32
-    if not (is_threefry and counts_elements and fits):
+    if not _counts_elements(key):
         own = key if count == 1 else jax.random.fold_in(key, place)
         return logistic(own, shape, dtype), lambda row: row
-    words = key if key.dtype == jnp.uint32 else jax.random.key_data(key)
+    words, here = threefry_key(key), jnp.arange(columns, dtype=jnp.uint32)
+    if count > 1:
+        here += jnp.uint32(place) * np.uint32(columns)
+    whole = (rows, columns * count)
+    return (
+        jnp.arange(rows, dtype=jnp.uint32),
+        lambda row: logistic_at(words, whole, dtype, row, here),
+    )
 
-    def noise(row: jax.Array) -> jax.Array:
-        # What jax.random.uniform does: the count of the number is hashed, and 23 bits of the hash
-        # are the mantissa of a number in [1, 2).
-        places = lax.broadcasted_iota(jnp.uint32, (*row.shape, columns), row.ndim)
-        number = row[..., None] * np.uint32(columns * count) + places
-        if count > 1:
-            number += jnp.uint32(place) * np.uint32(columns)
-        high, low = _threefry(words, jnp.zeros_like(number), number)
-        mantissa = ((high ^ low) >> 9) | np.uint32(0x3F800000)
+
+def threefry_key(key: jax.Array) -> jax.Array:
+    """The two words, uint32, of a Threefry key, or of one drawn from a key of another generator."""
+    return jax.random.key_data(key) if _counts_elements(key) else jax.random.bits(key, (2,))
+
+
+def logistic_at(
+    words: jax.Array,
+    shape: tuple[int, int],
+    dtype: jnp.dtype,
+    rows: jax.Array,
+    columns: jax.Array,
+) -> jax.Array:
+    """Any part of `logistic`, with the same numbers.
+
+    On CPU, jax.random loops over the rounds of Threefry and passes through memory in each. Written
+    out, they are one expression, computed where the noise is used, in less than half the time.
+
+    Args:
+        words: Of `threefry_key`.
+        shape: `[rows, columns]` of the whole.
+        dtype: float32 or float64.
+        rows: Which rows, uint32 `[...]`.
+        columns: Which columns of them, uint32 `[k]`.
+
+    Returns:
+        The noise `[..., k]`.
+    """
+    # What jax.random.uniform does: the count of the number is hashed, and the first bits of the
+    # hash are the mantissa of a number in [1, 2).
+    rows = rows[..., None]
+    low = rows * np.uint32(shape[1]) + columns
+    high = jnp.zeros_like(low)
+    if math.prod(shape) > 2**32:
+        high += _high_product(rows, np.uint32(shape[1])) + (low < columns)
+    first, second = _threefry(words, high, low)
+    if dtype == jnp.float32:
+        mantissa = ((first ^ second) >> 9) | np.uint32(0x3F800000)
         return _from_uniform(lax.bitcast_convert_type(mantissa, jnp.float32) - 1.0)
+    bits = (first.astype(jnp.uint64) << 32) | second.astype(jnp.uint64)
+    wide = (bits >> 12) | np.uint64(0x3FF0000000000000)
+    return _from_uniform(lax.bitcast_convert_type(wide, jnp.float64) - 1.0)
 
-    return jnp.arange(rows, dtype=jnp.uint32), noise
+
+def _counts_elements(key: jax.Array) -> bool:
+    """Whether jax.random hashes the count of each number, and by Threefry."""
+    # Only newer versions of jax give this setting a type.
+    counts: bool = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined, unused-ignore]
+    return counts and jax.random.key_impl(key) == "threefry2x32"
+
+
+def _high_product(x: jax.Array, y: np.uint32) -> jax.Array:
+    """The upper 32 bits of the product of two uint32."""
+    (x_high, x_low), (y_high, y_low) = ((each >> 16, each & np.uint32(0xFFFF)) for each in (x, y))
+    middle = x_high * y_low + ((x_low * y_low) >> 16)
+    rest = x_low * y_high + (middle & np.uint32(0xFFFF))
+    return x_high * y_high + (middle >> 16) + (rest >> 16)
 
 
 def _from_uniform(uniform: jax.Array) -> jax.Array:

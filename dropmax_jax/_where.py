@@ -14,7 +14,7 @@ from dropmax_jax import _checks
 from dropmax_jax.heads import Heads, head_arrays
 
 # With these, q, ρ and r of a class are 0, and a finite logit makes finite products.
-_ABSENT = {"logits": _checks.NO_CLASS, "prior_logits": -1e6, "label_logits": -1e6}
+ABSENT = {"logits": _checks.NO_CLASS, "prior_logits": -1e6, "label_logits": -1e6}
 
 
 class Where(NamedTuple):
@@ -36,7 +36,7 @@ class Where(NamedTuple):
             return heads
         given = {name: head for name, head in heads._asdict().items() if head is not None}
         return heads._replace(
-            **{name: self._clean(head, _ABSENT[name]) for name, head in given.items()}
+            **{name: self._clean(head, ABSENT[name]) for name, head in given.items()}
         )
 
     def labels(self, labels: ArrayLike) -> ArrayLike:

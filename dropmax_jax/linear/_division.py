@@ -1,0 +1,157 @@
+"""How rows and classes are divided into blocks."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+class Layers(NamedTuple):
+    """Linear layers, one for each head.
+
+    Attributes:
+        features: What they read, `[N, D]` each.
+        kernels: `[D, K]` for each layer.
+        biases: `[K]` for each layer; None for no biases.
+    """
+
+    features: tuple[Array, ...]
+    kernels: tuple[Array, ...]
+    biases: tuple[Array, ...] | None
+
+
+class Known(NamedTuple):
+    """What a reduction knows beside the heads, without derivatives.
+
+    Attributes:
+        labels: int32 `[N]`.
+        rows: Numbers of the rows, uint32 `[N]`.
+        columns: Numbers of the classes, int32 `[K]`; of the first one alone, `[1]`, for all.
+        words: Of the key of the noise, uint32 `[2]`.
+        exists: Which classes do, booleans `[N or 1, K]`; None if all do.
+        num_classes: How many do, `[N or 1]`; None if all do.
+    """
+
+    labels: Array
+    rows: Array
+    columns: Array
+    words: Array
+    exists: Array | None
+    num_classes: Array | None
+
+    def target(self) -> Array:
+        """Booleans `[N, K]`, true for the labels."""
+        target = self.labels[:, None] == self.columns
+        return target if self.exists is None else target & self.exists
+
+
+class Plan(NamedTuple):
+    """How the work is divided.
+
+    Attributes:
+        sources: Which of the features each layer reads.
+        absent: The head of a class that does not exist, for each layer.
+        dtype: Of heads and reductions, float32 or float64.
+        rows: How many blocks of rows there are.
+        classes: How many classes of a segment are in a block.
+        segments: How many equal, contiguous parts the classes have. A block takes some of each, so
+            that classes that are spread over devices stay on theirs.
+    """
+
+    sources: tuple[int, ...]
+    absent: tuple[float, ...]
+    dtype: Any
+    rows: int
+    classes: int
+    segments: int
+
+
+# Rows, of which a block takes every so many, so that rows that are spread stay on their devices.
+
+
+def in_blocks(plan: Plan, arrays: Any) -> Any:
+    """Arrays `[N, ...]` as `[blocks, n, ...]`, filled up with zeros."""
+
+    def divide(array: Array) -> Array:
+        size = -(-array.shape[0] // plan.rows)
+        missing = size * plan.rows - array.shape[0]
+        if missing:
+            array = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+        return array.reshape(size, plan.rows, *array.shape[1:]).swapaxes(0, 1)
+
+    return jax.tree.map(divide, arrays)
+
+
+def out_of_blocks(num_rows: int, arrays: Any) -> Any:
+    return jax.tree.map(
+        lambda array: array.swapaxes(0, 1).reshape(-1, *array.shape[2:])[:num_rows], arrays
+    )
+
+
+def of_rows(known: Known) -> tuple[Array | None, ...]:
+    of_classes = (known.exists, known.num_classes) if _is_per_row(known) else (None, None)
+    return known.labels, known.rows, *of_classes
+
+
+def _is_per_row(known: Known) -> bool:
+    """Whether rows have classes of their own."""
+    return known.exists is not None and known.exists.shape[0] == known.labels.size
+
+
+# Classes, of which a block takes some of each segment.
+
+
+def block_numbers(plan: Plan, layers: Layers) -> Array:
+    """The numbers of the blocks."""
+    in_segment = layers.kernels[0].shape[1] // plan.segments
+    return jnp.arange(-(-in_segment // plan.classes), dtype=jnp.int32)
+
+
+def class_block(
+    plan: Plan, layers: Layers, known: Known, number: Array
+) -> tuple[tuple[Array, ...], tuple[Array, ...] | None, Callable[[Any], Known]]:
+    """Kernels and biases of a block, and what is known of its classes and given rows."""
+    in_segment = layers.kernels[0].shape[1] // plan.segments
+    # The last block begins earlier if the rest is less than a block. It leaves out what was there.
+    start = _start(plan, in_segment, number)
+    places = start + jnp.arange(plan.classes, dtype=jnp.int32)
+    segments = jnp.arange(plan.segments, dtype=jnp.int32)[:, None] * in_segment
+    columns = known.columns + (segments + places).reshape(-1)
+    masks = []
+    if in_segment % plan.classes:
+        masks.append(jnp.tile(places >= number * plan.classes, plan.segments)[None])
+
+    def cut(array: Array) -> Array:
+        part = lax.dynamic_slice_in_dim(in_segments(plan, array), start, plan.classes, -1)
+        return part.reshape(*array.shape[:-1], -1)
+
+    if known.exists is not None and not _is_per_row(known):
+        masks.append(cut(known.exists))
+
+    def known_of(of_rows: tuple[Array, Array, Array | None, Array | None]) -> Known:
+        labels, rows, exists, num_classes = of_rows
+        all_masks = masks if exists is None else [*masks, cut(exists)]
+        exists = functools.reduce(jnp.logical_and, all_masks) if all_masks else None
+        num_classes = known.num_classes if num_classes is None else num_classes
+        return Known(labels, rows, columns, known.words, exists, num_classes)
+
+    return (*jax.tree.map(cut, (layers.kernels, layers.biases)), known_of)
+
+
+def add_columns(plan: Plan, number: Array, whole: Array, part: Array) -> Array:
+    """Adds the part of a block to what is divided in segments."""
+    start = _start(plan, whole.shape[-1], number)
+    before = lax.dynamic_slice_in_dim(whole, start, plan.classes, -1)
+    part = part.reshape(before.shape).astype(whole.dtype)
+    return lax.dynamic_update_slice_in_dim(whole, before + part, start, -1)
+
+
+def _start(plan: Plan, in_segment: int, number: Array) -> Array:
+    return jnp.minimum(number * plan.classes, in_segment - plan.classes)
+
+
+def in_segments(plan: Plan, array: Array) -> Array:
+    return array.reshape(*array.shape[:-1], plan.segments, -1)
