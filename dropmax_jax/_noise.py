@@ -92,7 +92,7 @@ def logistic_at(
     rows = rows[..., None]
     low = rows * np.uint32(shape[1]) + columns
     high = jnp.zeros_like(low)
-    if math.prod(shape) > 2**32:
+    if isinstance(shape[0], int) and math.prod(shape) > 2**32:
         high += _high_product(rows, np.uint32(shape[1])) + (low < columns)
     first, second = _threefry(words, high, low)
     if dtype == jnp.float32:

@@ -1,5 +1,8 @@
 """Where arrays lie, on a mesh of explicit axes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -39,3 +42,16 @@ def together(array: jax.Array) -> jax.Array:
         array, NamedSharding(sharding.mesh, PartitionSpec(*[None] * array.ndim))
     )
     return gathered
+
+
+def by_compiler(function: Callable[..., Any], rows: jax.Array, *args: Any) -> Any:
+    """Calls a function whose results `[N, ...]` lie as the rows `[N, ...]` do.
+
+    On a mesh of explicit axes, XLA decides where arrays within lie, as on one of automatic axes.
+    """
+    found = [sharding for leaf in jax.tree.leaves(args) if (sharding := explicit(leaf))]
+    if not found:
+        return function(*args)
+    spec = jax.typeof(rows).sharding.spec
+    out = NamedSharding(found[0].mesh, PartitionSpec(spec[0] if spec else None))
+    return jax.sharding.auto_axes(function, out_sharding=out)(*args)

@@ -16,11 +16,31 @@ from dropmax_jax.linear._division import Known, Layers, Plan
 from dropmax_jax.linear._reductions import Setting
 
 # Examples and classes of a block: the quickest of those that `benchmarks.loss --blocks` tries.
-BLOCK_SIZES = {"cpu": (512, 512), "default": (8192, 2048)}
+BLOCK_SIZES = {"cpu": (512, 512), "default": (8192, 4096)}
 # Over how many devices the classes can be spread under jit, each with a part of every block.
 _MAX_SEGMENTS = 64
 # The heads of a class that does not exist, in the order of `Heads`.
 _ABSENT = tuple(_where.ABSENT[name] for name in Heads._fields)
+
+
+class Counted(NamedTuple):
+    """Which examples count, and which classes exist; None for all.
+
+    Attributes:
+        examples: Booleans `[N or 1]`.
+        classes: Booleans `[N or 1, K]`.
+        num_classes: How many classes exist, `[N or 1]`.
+    """
+
+    examples: Array | None = None
+    classes: Array | None = None
+    num_classes: Array | None = None
+
+    def per_example(self, values: Array) -> Array:
+        """Values `[N, ...]` of the examples that count, and 0 for the rest."""
+        if self.examples is None:
+            return values
+        return jnp.where(self.examples.reshape(-1, *[1] * (values.ndim - 1)), values, 0.0)
 
 
 class Arguments(NamedTuple):
@@ -31,17 +51,24 @@ class Arguments(NamedTuple):
         plans: How to divide the work, on CPU and elsewhere.
         batch: The shape `[...]` of the examples.
         dtype: Of heads and results.
+        counted: What counts.
     """
 
     layers: Layers
     plans: tuple[Plan, Plan]
     batch: tuple[int, ...]
     dtype: Any
+    counted: Counted
+
+    @property
+    def rows(self) -> Array:
+        """The features `[N, D]`."""
+        return self.layers.features[0]
 
     @property
     def num_rows(self) -> int:
         """N."""
-        return self.layers.features[0].shape[0]
+        return self.rows.shape[0]
 
     @property
     def num_classes(self) -> int:
@@ -60,6 +87,8 @@ def parse(
     features: ArrayLike,
     kernels: Mapping[str, Any],
     biases: Mapping[str, Any] | None,
+    where: ArrayLike | None,
+    classes: Classes,
     block_size: Any,
 ) -> Arguments:
     """The arguments, checked; kernels and biases by the names of messages."""
@@ -68,79 +97,60 @@ def parse(
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(f"features must have shape [..., D], but have shape {array.shape}")
     batch, width = array.shape[:-1], array.shape[-1]
-    flat = array.reshape(math.prod(batch), width)
-    read, sources = [flat], list[int]()
-    weights: list[Array] = []
-    for name, kernel in kernels.items():
-        if isinstance(kernel, tuple | list):
-            weight, low = _factors(name, kernel, flat)
-            sources.append(len(read))
-            read.append(low)
-        else:
-            weight = _matrix(name, kernel, width)
-            sources.append(0)
-        if weights and weight.shape[1] != weights[0].shape[1]:
+    weights = {name: _weights(name, kernel, width) for name, kernel in kernels.items()}
+    first, *others = weights
+    num_classes = weights[first][-1].shape[1]
+    for name in others:
+        if weights[name][-1].shape[1] != num_classes:
             raise ValueError(
-                f"{name} must be for {weights[0].shape[1]} classes, as {next(iter(kernels))}, "
-                f"but has shape {weight.shape}"
+                f"{name} must be for {num_classes} classes, as {first}, "
+                f"but has shape {weights[name][-1].shape}"
             )
-        weights.append(weight)
-    added = None if biases is None else _biases(biases, weights[0].shape[1])
-    layers = Layers(tuple(read), tuple(weights), added)
-    double = any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(layers))
+    added = None if biases is None else _biases(biases, num_classes)
+    double = any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves((array, weights, added)))
     dtype = jnp.dtype(jnp.float64 if double else jnp.float32)
-    shape = (flat.shape[0], weights[0].shape[1])
+    counted = _counted(where, batch, num_classes, dtype, classes)
+    read = [counted.per_example(array.reshape(math.prod(batch), width))]
+    sources = []
+    for *factors, _ in weights.values():
+        sources.append(len(read) if factors else 0)
+        read += [read[0] @ factor for factor in factors]
+    layers = Layers(tuple(read), tuple(kernel for *_, kernel in weights.values()), added)
     on_cpu, elsewhere = (
-        Plan(tuple(sources), _ABSENT[: len(sources)], dtype, *_divide(shape, size))
+        Plan(
+            tuple(sources),
+            _ABSENT[: len(sources)],
+            dtype,
+            *_divide((read[0].shape[0], num_classes), size),
+        )
         for size in sizes
     )
-    return Arguments(layers, (on_cpu, elsewhere), batch, dtype)
+    return Arguments(layers, (on_cpu, elsewhere), batch, dtype, counted)
 
 
 def _divide(shape: tuple[int, int], block_size: tuple[int, int]) -> tuple[int, int, int]:
     """Blocks of rows, classes of a segment in a block, and segments."""
     num_rows, num_classes = shape
-    fewest = -(-num_rows // block_size[0])
-    # If possible, a divisor of the rows.
-    divisors = (number for number in range(fewest, 2 * fewest) if num_rows % number == 0)
+    rows = 1
+    # In a program exported for any batch, the number of rows is a symbol, which cannot be divided.
+    if isinstance(num_rows, int):
+        rows = -(-num_rows // block_size[0])
+        # If possible, a divisor of the rows.
+        divisors = (number for number in range(rows, 2 * rows) if num_rows % number == 0)
+        rows = next(divisors, rows)
     segments = math.gcd(num_classes, min(jax.device_count(), _MAX_SEGMENTS))
     in_segment = num_classes // segments
     blocks = -(-in_segment // max(1, block_size[1] // segments))
-    return next(divisors, fewest), -(-in_segment // blocks), segments
+    return rows, -(-in_segment // blocks), segments
 
 
-class Counted(NamedTuple):
-    """Which examples count, and which classes exist; None for all.
-
-    Attributes:
-        examples: Booleans `[N or 1]`.
-        classes: Booleans `[N or 1, K]`.
-        num_classes: How many classes exist, `[N or 1]`.
-    """
-
-    examples: Array | None = None
-    classes: Array | None = None
-    num_classes: Array | None = None
-
-    def per_example(self, values: Array) -> Array:
-        """Values `[N]` of the examples that count, and 0 for the rest."""
-        return values if self.examples is None else jnp.where(self.examples, values, 0.0)
-
-
-def known(
-    given: Arguments,
-    labels: Array,
-    where: ArrayLike | None,
-    classes: Classes,
-    key: Array | None = None,
-) -> tuple[Counted, Known]:
-    """What counts, and what is known beside the heads."""
-    counted = _counted(where, given, classes)
+def known(given: Arguments, labels: Array, classes: Classes, key: Array | None = None) -> Known:
+    """What is known beside the heads."""
     words = jnp.zeros(2, jnp.uint32) if key is None else _noise.threefry_key(jnp.asarray(key))
     first = jnp.asarray(classes.share(), jnp.int32) * given.num_classes
     rows = jnp.arange(given.num_rows, dtype=jnp.uint32)
     labels = labels.reshape(-1).astype(jnp.int32)
-    return counted, Known(labels, rows, first[None], words, *counted[1:])
+    return Known(labels, rows, first[None], words, *given.counted[1:])
 
 
 def setting(
@@ -154,21 +164,26 @@ def setting(
     return Setting(classes, float(epsilon), shape, smoothing, learns_temperature=False)
 
 
-def _counted(where: ArrayLike | None, given: Arguments, classes: Classes) -> Counted:
+def _counted(
+    where: ArrayLike | None,
+    batch: tuple[int, ...],
+    num_classes: int,
+    dtype: jnp.dtype,
+    classes: Classes,
+) -> Counted:
     """Classes that exist for all examples are not repeated for each."""
     if where is None:
         return Counted()
-    batch, num_classes = given.batch, given.num_classes
     array = _checks.bool_array("where", where)
     is_shared = array.ndim == len(batch) + 1 and math.prod(array.shape[:-1]) == 1
     shape = (*(array.shape[:-1] if is_shared else batch), num_classes)
-    counts = _where.parse(array, shape, classes.axis_name)
-    assert counts.examples is not None
-    if counts.classes is None:
-        return Counted(counts.examples.reshape(-1))
-    exists = counts.classes.reshape(-1, num_classes)
-    count = classes.sum(exists.astype(given.dtype))
-    return Counted(counts.examples.reshape(-1), exists, jnp.maximum(count, 1.0))
+    examples, exists, _ = _where.parse(array, shape, classes.axis_name)
+    assert examples is not None
+    if exists is None:
+        return Counted(examples.reshape(-1))
+    exists = exists.reshape(-1, num_classes)
+    count = jnp.maximum(classes.sum(exists.astype(dtype)), 1.0)
+    return Counted(examples.reshape(-1), exists, count)
 
 
 def _pair(block_size: Any) -> tuple[int, int]:
@@ -187,12 +202,14 @@ def _matrix(name: str, value: ArrayLike, rows: int) -> Array:
     return array
 
 
-def _factors(name: str, pair: Sequence[ArrayLike], features: Array) -> tuple[Array, Array]:
-    """The second factor of a kernel of low rank, and what it reads."""
-    if len(pair) != 2:
-        raise ValueError(f"{name} must be an array or two factors, but has {len(pair)} parts")
-    first = _matrix(f"{name}[0]", pair[0], features.shape[1])
-    return _matrix(f"{name}[1]", pair[1], first.shape[1]), features @ first
+def _weights(name: str, kernel: Any, width: int) -> tuple[Array, ...]:
+    """A kernel alone, or the two factors of one of low rank."""
+    if not isinstance(kernel, tuple | list):
+        return (_matrix(name, kernel, width),)
+    if len(kernel) != 2:
+        raise ValueError(f"{name} must be an array or two factors, but has {len(kernel)} parts")
+    first = _matrix(f"{name}[0]", kernel[0], width)
+    return first, _matrix(f"{name}[1]", kernel[1], first.shape[1])
 
 
 def _biases(biases: Mapping[str, Any], num_classes: int) -> tuple[Array, ...]:

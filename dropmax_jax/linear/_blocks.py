@@ -220,7 +220,7 @@ def vary_together(arrays: Any) -> Any:
     leaves, structure = jax.tree.flatten(arrays)
     differing = jnp.zeros(())
     for leaf in leaves:
-        differing += jnp.sum(lax.stop_gradient(leaf)).astype(jnp.float32)
+        differing += lax.stop_gradient(leaf)[(0,) * leaf.ndim].astype(jnp.float32)
     return jax.tree.unflatten(
         structure, [jnp.where(False, differing.astype(leaf.dtype), leaf) for leaf in leaves]
     )

@@ -14,22 +14,11 @@ from dropmax_jax.linear._terms import Plans, on_platforms, over_shares
 
 
 @functools.partial(jax.jit, static_argnames=("plans", "setting"))
-def log_total(layers: Layers, known: Known, *, plans: Plans, setting: Setting) -> Array:
-    """The log `[N]` of the sum over all classes."""
-    layers, known = _blocks.vary_together((layers, known))
-    ways = [
-        (_reductions.mean_mask(one.classes, one.epsilon), plan)
-        for one, plan in zip(on_platforms(setting), plans, strict=True)
-    ]
-    found = _blocks.reduce_classes((ways[0], ways[1]), layers, known, None, None)
-    return over_shares(setting.classes, found)[0]
-
-
-@functools.partial(jax.jit, static_argnames=("plans", "setting"))
 def chosen(
     layers: Layers, known: Known, numbers: Array, *, plans: Plans, setting: Setting
 ) -> Array:
-    """The masked logits of the classes of these numbers, `[N, C]`."""
+    """Log-probabilities of the classes of these numbers, `[N, C]`."""
+    total = _log_total(layers, known, plans, setting)
     numbers = numbers - known.columns
     num_classes = layers.kernels[0].shape[1]
     is_here = (numbers >= 0) & (numbers < num_classes)
@@ -43,33 +32,43 @@ def chosen(
             preferred_element_type=plans[0].dtype,
         )
         heads.append(head if layers.biases is None else head + layers.biases[i][numbers])
-    exists = known.exists
     masked = mean_masked(tuple(heads), setting.epsilon)
-    if exists is not None:
-        rows = jnp.arange(numbers.shape[0])[:, None] if exists.shape[0] > 1 else 0
-        masked = jnp.where(exists[rows, numbers], masked, -jnp.inf)
-    masked = jnp.where(is_here, masked, 0.0)
+    if known.exists is not None:
+        rows = jnp.arange(numbers.shape[0])[:, None] if known.exists.shape[0] > 1 else 0
+        masked = jnp.where(known.exists[rows, numbers], masked, -jnp.inf)
     axis_name = setting.classes.axis_name
-    return masked if axis_name is None else lax.psum(masked, axis_name)
+    if axis_name is not None:
+        masked = lax.psum(jnp.where(is_here, masked, 0.0), axis_name)
+    return masked - total[:, None]
 
 
-@functools.partial(jax.jit, static_argnames=("k", "plans", "setting"))
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("plans", "setting"))
 def top_k(
-    layers: Layers, known: Known, k: int, *, plans: Plans, setting: Setting
+    k: int, layers: Layers, known: Known, *, plans: Plans, setting: Setting
 ) -> tuple[Array, Array]:
-    """The largest masked logits and the numbers of their classes, `[N, k]` each."""
+    """The largest log-probabilities and the numbers of their classes, `[N, k]` each."""
+    total = _log_total(layers, known, plans, setting)
     layers, known = _blocks.vary_together((layers, known))
     on_cpu, elsewhere = (functools.partial(_top_k, k, setting.epsilon, plan) for plan in plans)
-    found: tuple[Array, Array] = lax.platform_dependent(
-        layers, known, cpu=on_cpu, default=elsewhere
-    )
+    best: tuple[Array, Array] = lax.platform_dependent(layers, known, cpu=on_cpu, default=elsewhere)
     axis_name = setting.classes.axis_name
-    if axis_name is None:
-        return found
-    # A sum, since what is gathered would count as different on each device.
-    share = jnp.arange(setting.classes.num_shares())[:, None, None] == setting.classes.share()
-    values, numbers = (lax.psum(jnp.where(share, each, 0), axis_name) for each in found)
-    return _best(k, list(values), list(numbers))
+    if axis_name is not None:
+        # A sum, since what is gathered would count as different on each device.
+        share = jnp.arange(setting.classes.num_shares())[:, None, None] == setting.classes.share()
+        values, numbers = (lax.psum(jnp.where(share, each, 0), axis_name) for each in best)
+        best = _best(k, list(values), list(numbers))
+    return best[0] - total[:, None], best[1]
+
+
+def _log_total(layers: Layers, known: Known, plans: Plans, setting: Setting) -> Array:
+    """The log `[N]` of the sum over all classes."""
+    layers, known = _blocks.vary_together((layers, known))
+    ways = [
+        (_reductions.mean_mask(one.classes, one.epsilon), plan)
+        for one, plan in zip(on_platforms(setting), plans, strict=True)
+    ]
+    found = _blocks.reduce_classes((ways[0], ways[1]), layers, known, None, None)
+    return over_shares(setting.classes, found)[0]
 
 
 def _top_k(k: int, epsilon: float, plan: Plan, layers: Layers, known: Known) -> tuple[Array, Array]:

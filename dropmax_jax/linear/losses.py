@@ -1,12 +1,13 @@
 """The losses; `dropmax_jax.linear` says what their arguments are."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from dropmax_jax import _checks
+from dropmax_jax import _checks, _sharding
 from dropmax_jax._classes import Classes
 from dropmax_jax._loss import weight_array
 from dropmax_jax._loss_terms import LossTerms
@@ -48,14 +49,16 @@ def softmax_linear_loss(
     """
     _checks.axis("axis_name", axis_name)
     added = None if bias is None else {"bias": bias}
-    given = _arguments.parse(features, {"kernel": kernel}, added, block_size)
+    classes = Classes(axis_name)
+    given = _arguments.parse(features, {"kernel": kernel}, added, where, classes, block_size)
     labels = _checks.label_array(labels, (*given.batch, given.num_classes), "the logits")
-    counted, known = _arguments.known(given, labels, where, Classes(axis_name))
-    setting = _arguments.setting(given, Classes(axis_name), label_smoothing)
+    known = _arguments.known(given, labels, classes)
+    setting = _arguments.setting(given, classes, label_smoothing)
     if given.num_rows == 0:
         return jnp.zeros(given.batch, given.dtype)
-    loss = _terms.softmax(given.layers, known, plans=given.plans, setting=setting)
-    return counted.per_example(loss).reshape(given.batch)
+    run = functools.partial(_terms.softmax, plans=given.plans, setting=setting)
+    loss = _sharding.by_compiler(run, given.rows, given.layers, known)
+    return given.counted.per_example(loss).reshape(given.batch)
 
 
 def dropmax_linear_loss(
@@ -155,15 +158,17 @@ def dropmax_linear_loss_and_terms(
     _checks.log_epsilon(epsilon)
     _checks.random_key(key)
     _checks.axis("axis_name", axis_name)
+    classes = Classes(axis_name, balanced=balanced)
     given = _arguments.parse(
         features,
         _arguments.of_heads("kernels", kernels, Heads._fields),
         None if biases is None else _arguments.of_heads("biases", biases, Heads._fields),
+        where,
+        classes,
         block_size,
     )
     labels = _checks.label_array(labels, (*given.batch, given.num_classes), "the logits")
-    classes = Classes(axis_name, balanced=balanced)
-    counted, known = _arguments.known(given, labels, where, classes, key)
+    known = _arguments.known(given, labels, classes, key)
     setting = _arguments.setting(given, classes, label_smoothing, epsilon)
     # The slope of a temperature that is a number would be computed for nobody.
     setting = setting._replace(learns_temperature=isinstance(temperature, jax.Array))
@@ -172,7 +177,8 @@ def dropmax_linear_loss_and_terms(
     if given.num_rows == 0:
         nothing = jnp.zeros(given.batch, given.dtype)
         return nothing, LossTerms(nothing, nothing, nothing, nothing)
-    found = _terms.dropmax(given.layers, known, temperature, plans=given.plans, setting=setting)
-    terms = [counted.per_example(term).reshape(given.batch) for term in found]
+    run = functools.partial(_terms.dropmax, plans=given.plans, setting=setting)
+    found = _sharding.by_compiler(run, given.rows, given.layers, known, temperature)
+    terms = [given.counted.per_example(term).reshape(given.batch) for term in found]
     loss = sum(factors[i] * term for i, term in enumerate(terms))
     return jnp.asarray(loss), LossTerms(*terms)
