@@ -19,7 +19,6 @@ from dropmax_jax import (
     sample_log_mask,
 )
 from dropmax_jax._fused.blocks import BLOCK
-from dropmax_jax._noise import logistic, logistic_by_row
 from tests.dropmax_jax import oracle
 
 KEY = jax.random.key(0)
@@ -55,18 +54,6 @@ def assert_trees_close(actual: Any, expected: Any, tolerance: float) -> None:
 
 def test_large_is_more_than_a_block() -> None:
     assert LARGE[0] * LARGE[1] > 2 * BLOCK
-
-
-@pytest.mark.parametrize("seed", [0, 2**33 + 7])
-@pytest.mark.parametrize("make_key", [jax.random.key, jax.random.PRNGKey])
-def test_rows_of_noise_are_those_of_jax(make_key: Callable[[int], jax.Array], seed: int) -> None:
-    with oracle.enable_x64(seed >= 2**32):
-        key = make_key(seed)
-    sources, noise = logistic_by_row(key, (6, 1001), jnp.dtype("float32"))
-    assert sources.shape == (6,)
-    expected = logistic(key, (6, 1001), jnp.dtype("float32"))
-    np.testing.assert_array_equal(jax.vmap(noise)(sources), expected)
-    np.testing.assert_array_equal(noise(sources[4]), expected[4])
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
