@@ -89,7 +89,7 @@ def logistic_at(
     """
     # What jax.random.uniform does: the count of the number is hashed, and the first bits of the
     # hash are the mantissa of a number in [1, 2).
-    rows = rows[..., None]
+    rows, columns = rows[..., None], lax.expand_dims(columns, range(rows.ndim))
     low = rows * np.uint32(shape[1]) + columns
     high = jnp.zeros_like(low)
     if isinstance(shape[0], int) and math.prod(shape) > 2**32:

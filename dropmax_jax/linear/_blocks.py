@@ -244,7 +244,9 @@ def _heads(
         for source, kernel in zip(plan.sources, kernels, strict=True)
     ]
     if biases is not None:
-        heads = [head + bias.astype(plan.dtype) for head, bias in zip(heads, biases, strict=True)]
+        heads = [
+            head + bias.astype(plan.dtype)[None] for head, bias in zip(heads, biases, strict=True)
+        ]
     if exists is not None:
         heads = [
             jnp.where(exists, head, absent) for head, absent in zip(heads, plan.absent, strict=True)

@@ -44,7 +44,7 @@ class Known(NamedTuple):
 
     def target(self) -> Array:
         """Booleans `[N, K]`, true for the labels."""
-        target = self.labels[:, None] == self.columns
+        target = self.labels[:, None] == self.columns[None]
         return target if self.exists is None else target & self.exists
 
 
@@ -119,7 +119,7 @@ def class_block(
     start = _start(plan, in_segment, number)
     places = start + jnp.arange(plan.classes, dtype=jnp.int32)
     segments = jnp.arange(plan.segments, dtype=jnp.int32)[:, None] * in_segment
-    columns = known.columns + (segments + places).reshape(-1)
+    columns = known.columns + (segments + places[None]).reshape(-1)
     masks = []
     if in_segment % plan.classes:
         masks.append(jnp.tile(places >= number * plan.classes, plan.segments)[None])

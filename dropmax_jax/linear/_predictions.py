@@ -19,7 +19,7 @@ def chosen(
 ) -> Array:
     """Log-probabilities of the classes of these numbers, `[N, C]`."""
     total = _log_total(layers, known, plans, setting)
-    numbers = numbers - known.columns
+    numbers = numbers - known.columns[None]
     num_classes = layers.kernels[0].shape[1]
     is_here = (numbers >= 0) & (numbers < num_classes)
     numbers = jnp.clip(numbers, 0, num_classes - 1)
@@ -55,7 +55,7 @@ def top_k(
     if axis_name is not None:
         # A sum, since what is gathered would count as different on each device.
         share = jnp.arange(setting.classes.num_shares())[:, None, None] == setting.classes.share()
-        values, numbers = (lax.psum(jnp.where(share, each, 0), axis_name) for each in best)
+        values, numbers = (lax.psum(jnp.where(share, each[None], 0), axis_name) for each in best)
         best = _best(k, list(values), list(numbers))
     return best[0] - total[:, None], best[1]
 

@@ -94,6 +94,7 @@ def test_terms_and_their_gradients(shape: tuple[int, int]) -> None:
         assert_trees_close(actual, expected, 2e-5)
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other compilers fuse differently")
 def test_terms_that_nobody_differentiates_cost_no_pass() -> None:
     heads = oracle.random_heads(0, LARGE)
 

@@ -20,6 +20,10 @@ from dropmax_jax import (
     concrete_log_mask,
     dropmax_balanced_loss,
     dropmax_balanced_loss_and_terms,
+    dropmax_linear_log_probs,
+    dropmax_linear_loss,
+    dropmax_linear_loss_and_terms,
+    dropmax_linear_top_k,
     dropmax_log_probs,
     dropmax_logits,
     dropmax_loss,
@@ -31,6 +35,7 @@ from dropmax_jax import (
     posterior_logits,
     sample_dropmax_log_probs,
     sample_log_mask,
+    softmax_linear_loss,
     weight_decay_mask,
     zero_mask_heads,
 )
@@ -181,6 +186,8 @@ F, Y = jnp.log(jnp.full((4, 3), 1 / 3)), jnp.ones(4, jnp.int32)
 HEADS = Heads(F, F, F)
 LOG_PROBS = {"log_probs": F, "labels": Y, "where": Y == 1}
 RANKED = {"uncertainties": jnp.arange(4.0), "is_error": Y == 1, "where": Y == 1}
+KERNELS = Heads(F[:3], F[:3], F[:3])
+LINEAR = {"key": KEY, "features": F, "kernels": KERNELS, "block_size": (4, 3)}
 # Every public function, with valid arguments.
 GOOD: dict[Callable[..., Any], dict[str, Any]] = {
     bernoulli_kl: {"q_logits": F, "p_logits": F},
@@ -204,6 +211,11 @@ GOOD: dict[Callable[..., Any], dict[str, Any]] = {
         "epsilon": 0.1,
     },
     dropmax_uncertainty: {"key": KEY, "heads": HEADS, "num_samples": 2, "where": Y == 1},
+    dropmax_linear_loss: {**LINEAR, "labels": Y, "temperature": 0.1, "epsilon": 0.1},
+    dropmax_linear_loss_and_terms: {**LINEAR, "labels": Y, "where": Y == 1, "weights": None},
+    softmax_linear_loss: {"features": F, "labels": Y, "kernel": F[:3], "bias": F[0]},
+    dropmax_linear_log_probs: {"features": F, "classes": Y[:, None], "kernels": KERNELS},
+    dropmax_linear_top_k: {"features": F, "k": 2, "kernels": KERNELS, "where": Y == 1},
     metrics.error_rate: LOG_PROBS,
     metrics.nll: LOG_PROBS,
     metrics.brier: LOG_PROBS,
@@ -247,7 +259,8 @@ def test_nonsense_in_any_argument_of_any_function_is_refused_or_right(
     function, name = call
     # The functions compute in float32, where the largest floats are infinite.
     is_finite = not isinstance(anything, float) or abs(anything) <= float(np.finfo(np.float32).max)
-    value = HEADS._replace(**{field: anything}) if name == "heads" else anything
+    is_heads = name in ("heads", "kernels")
+    value = GOOD[function][name]._replace(**{field: anything}) if is_heads else anything
     message = ""
     try:
         found = function(**{**GOOD[function], name: value})

@@ -13,7 +13,18 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from dropmax_jax import METHODS, Heads, Method, dropmax_loss, elbo, metrics
+from dropmax_jax import (
+    METHODS,
+    Heads,
+    Method,
+    dropmax_linear_log_probs,
+    dropmax_linear_loss,
+    dropmax_linear_top_k,
+    dropmax_loss,
+    elbo,
+    metrics,
+    softmax_linear_loss,
+)
 from tests.dropmax_jax import oracle
 
 KEY = jax.random.key(0)
@@ -50,6 +61,38 @@ def test_methods(name: str, switch: Callable[[], AbstractContextManager[None]]) 
     expected = program_of(METHODS[name])
     with switch():
         assert program_of(METHODS[name]) == expected
+
+
+@switches
+def test_linear_heads(switch: Callable[[], AbstractContextManager[None]]) -> None:
+    features, kernels = HEADS.logits.T, HEADS  # [5, 6] and [6, 5]
+    biases, where = Heads(*(kernel[0] for kernel in kernels)), jnp.arange(5)[None] < 4
+
+    def everything(features: jax.Array, kernels: Heads) -> Any:
+        def loss(kernels: Heads) -> jax.Array:
+            return dropmax_linear_loss(
+                KEY,
+                features,
+                LABELS[:5] % 4,
+                kernels,
+                biases,
+                where=where,
+                label_smoothing=0.1,
+                balanced=True,
+                block_size=(2, 3),
+            ).sum()
+
+        one = (features, kernels, biases)
+        return (
+            jax.value_and_grad(loss)(kernels),
+            softmax_linear_loss(features, LABELS[:5], kernels.logits, biases.logits),
+            dropmax_linear_log_probs(features, LABELS[:5, None], *one[1:], where=where),
+            dropmax_linear_top_k(features, 3, *one[1:], where=where),
+        )
+
+    expected = jax.jit(everything).lower(features, kernels).as_text()
+    with switch():
+        assert jax.jit(everything).lower(features, kernels).as_text() == expected
 
 
 @pytest.mark.parametrize("name", METHODS)
