@@ -49,12 +49,34 @@ def undone(program: str, diff: str) -> str:
     return program
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in FRAMEWORKS])
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page not in (*FRAMEWORKS, "language_model.md")]
+)
 def test_the_programs_of_the_other_pages_run(page: str) -> None:
     programs = blocks(page, "python")
     assert programs
     for program in programs:
         check_probabilities(run(program)["log_probs"])
+
+
+def test_the_language_model_learns() -> None:
+    (program,) = blocks("language_model.md", "python")
+    for whole, part in (
+        ("STEPS, SEEDS, WIDTH, RANK = 600, 3, 128, 32", "STEPS, SEEDS, WIDTH, RANK = 120, 1, 32, 8"),
+        ("topics.values()", "list(topics.values())[:20]"),
+        ("(512,)", "(128,)"),
+        ("2e-3", "5e-3"),
+        ("(~is_test, is_test)", "(~is_test, ~is_test)"),  # too few words to know others
+    ):
+        assert whole in program
+        program = program.replace(whole, part)
+    names = run(program)
+    counts = 1 + np.bincount(names["train"][1], minlength=len(names["vocabulary"]))
+    frequencies = (counts / counts.sum())[names["test"][1]]
+    without_context = np.exp(-np.log(frequencies).mean())
+    for loss in ("softmax", "dropmax"):
+        ((perplexity, _, _),) = names["found"][loss]
+        assert 1 < perplexity < 0.7 * without_context
 
 
 @pytest.mark.parametrize("page", FRAMEWORKS)
