@@ -15,7 +15,8 @@ from dropmax_jax.heads import Heads
 from dropmax_jax.linear._division import Known, Layers, Plan
 from dropmax_jax.linear._reductions import Setting
 
-# Examples and classes of a block: the quickest of those that `benchmarks.loss --blocks` tries.
+# Examples and classes of a block, chosen with the flag `--blocks` of `benchmarks.loss` and
+# `benchmarks.accelerator`: docs/performance.md.
 BLOCK_SIZES = {"cpu": (512, 512), "default": (8192, 4096)}
 # Over how many devices the classes can be spread under jit, each with a part of every block.
 _MAX_SEGMENTS = 64

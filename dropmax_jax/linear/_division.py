@@ -86,12 +86,14 @@ def in_blocks(plan: Plan, arrays: Any) -> Any:
 
 
 def out_of_blocks(num_rows: int, arrays: Any) -> Any:
+    """Arrays `[blocks, n, ...]` as `[N, ...]`, without what filled them up."""
     return jax.tree.map(
         lambda array: array.swapaxes(0, 1).reshape(-1, *array.shape[2:])[:num_rows], arrays
     )
 
 
 def of_rows(known: Known) -> tuple[Array | None, ...]:
+    """What is known of each row: labels, numbers, and its own classes, if it has some."""
     of_classes = (known.exists, known.num_classes) if _is_per_row(known) else (None, None)
     return known.labels, known.rows, *of_classes
 
@@ -154,4 +156,5 @@ def _start(plan: Plan, in_segment: int, number: Array) -> Array:
 
 
 def in_segments(plan: Plan, array: Array) -> Array:
+    """An array `[..., K]` as `[..., segments, K / segments]`."""
     return array.reshape(*array.shape[:-1], plan.segments, -1)

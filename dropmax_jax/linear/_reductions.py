@@ -1,6 +1,6 @@
 """What the losses need of a block of classes, with derivatives taken by hand.
 
-Of rows and classes `[n, k]`, as `blocks.Reduction` says. Logits of ρ and r are called b and c.
+Each function makes a `Reduction`. As in `_elements`, b and c are the logits of ρ and r.
 """
 
 from typing import NamedTuple
