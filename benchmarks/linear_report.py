@@ -17,14 +17,14 @@ _HEADER = (
     "softmax in blocks by whole",
     "memory in blocks, MB",
     "by DropMax whole",
-    "peak, GB",
+    "peak: DropMax in blocks, whole, GB",
 )
 CAPTION = """\
 Losses of linear heads with the gradients of features and kernels; medians of the rounds, quotients
 with the smallest and largest of a round. *in blocks*: `dropmax_linear_loss` and
 `softmax_linear_loss`. *whole*: `dropmax_loss` and optax's softmax of heads that are in memory.
-*memory*: what the compiled program takes beside inputs and gradients. *peak*: the most that the
-process, or on an accelerator the device, has had when DropMax in blocks was done.
+*memory*: what the compiled program takes beside inputs and gradients. *peak*: the most memory of a
+process that calls the function once, on CPU.
 """
 
 
@@ -33,7 +33,7 @@ def table(records: Sequence[Record]) -> list[str]:
     lines = [
         tables.line(_HEADER),
         tables.line(["---"] * len(_HEADER)),
-        *(tables.line(_cells(record)) for record in records),
+        *(tables.line(_cells(record)) for record in records if record["milliseconds"]),
         "",
         textwrap.fill(CAPTION, 100),
     ]
@@ -50,10 +50,13 @@ def table(records: Sequence[Record]) -> list[str]:
 def in_words(record: Record) -> str:
     """The result for one size, in one line."""
     times, between = record["milliseconds"], record["bytes_between"]
-    found = ", ".join(
-        f"{name} {spread(times[name])} ms and {between[name] / 2**20:.0f} MiB" for name in times
-    )
-    return f"{_size(record)}: {found}"
+    found = [f"{name} {spread(times[name])} ms, {between[name] / 1e6:.0f} MB" for name in times]
+    found += [
+        f"{name} left out, needs {size / 1e6:.0f} MB and its inputs twice (--max_gigabytes)"
+        for name, size in between.items()
+        if name not in times
+    ]
+    return f"{_size(record)}: {'; '.join(found)}"
 
 
 def _cells(record: Record) -> list[str]:
@@ -63,6 +66,7 @@ def _cells(record: Record) -> list[str]:
         return str(ratios(times[one], times[other])) if one in times and other in times else ""
 
     part = between["dropmax_linear"] / between["dropmax"]
+    peaks = record.get("peak_bytes", {})
     return [
         _size(record),
         f"{spread(times['dropmax_linear']).median:.3g}",
@@ -71,7 +75,9 @@ def _cells(record: Record) -> list[str]:
         ratio("softmax_linear", "softmax"),
         f"{between['dropmax_linear'] / 1e6:.3g}",
         f"{100 * part:.1f} %",
-        f"{record['peak_bytes']['dropmax_linear'] / 1e9:.2f}",
+        ", ".join(
+            f"{peaks[name] / 1e9:.2f}" for name in ("dropmax_linear", "dropmax") if name in peaks
+        ),
     ]
 
 

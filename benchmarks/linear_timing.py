@@ -2,6 +2,7 @@
 
 import math
 import resource
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,40 +36,51 @@ def measure(
         block_sizes: DropMax's blocks to measure beside those chosen.
 
     Returns:
-        `size` and `dtype`; for each function its `milliseconds`, a value a round, its
-        `bytes_between`, which
-        the compiled program takes beside inputs and results, and its `peak_bytes`, the most that
-        the process had until its first call was done. Functions go from the least memory up.
+        `size` and `dtype`; for each function its `milliseconds`, a value a round, and its
+        `bytes_between`, which the compiled program takes beside inputs and results. On CPU also its
+        `peak_bytes`, the most memory of a process that calls it once.
     """
-    functions: dict[str, Callable[..., Array]] = {
-        "softmax_linear": _softmax_linear,
-        "dropmax_linear": dropmax_linear_loss,
-        "softmax": _softmax,
-        "dropmax": _dropmax,
-    }
-    for block_size in block_sizes:
-        functions[f"{block_size[0]}x{block_size[1]}"] = _of_block_size(block_size)
-    inputs = jax.jit(_inputs, static_argnums=(0, 1))(size, jnp.dtype(dtype))
-    given = sum(leaf.nbytes for leaf in jax.tree.leaves(inputs[1:]))
+    functions = FUNCTIONS | {f"{one[0]}x{one[1]}": _of_block_size(one) for one in block_sizes}
+    make = jax.jit(_inputs, static_argnums=(0, 1))
+    shapes = jax.eval_shape(lambda: make(size, jnp.dtype(dtype)))
+    given = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes[1:]))
     programs = {
-        name: jax.jit(_mean(one)).lower(*inputs).compile() for name, one in functions.items()
+        name: jax.jit(_mean(one)).lower(*shapes).compile() for name, one in functions.items()
     }
     between = {name: _bytes_between(program) for name, program in programs.items()}
-    calls: dict[str, Callable[[], None]] = {}
-    peaks = {}
-    for name in sorted(programs, key=between.__getitem__):
-        if 2 * given + between[name] <= max_bytes:
-            calls[name] = _call(programs[name], inputs)
-            calls[name]()
-            peaks[name] = _peak_bytes()
-    timed = alternate(calls, rounds, seconds)
-    return {
+    fits = [name for name in programs if 2 * given + between[name] <= max_bytes]
+    inputs = make(size, jnp.dtype(dtype)) if fits else ()
+    timed = alternate({name: _call(programs[name], inputs) for name in fits}, rounds, seconds)
+    record: dict[str, Any] = {
         "size": size._asdict(),
         "dtype": dtype,
         "milliseconds": {name: [1e3 * value for value in values] for name, values in timed.items()},
         "bytes_between": between,
-        "peak_bytes": peaks,
     }
+    if jax.default_backend() == "cpu":
+        alone = [name for name in fits if name in FUNCTIONS]
+        record["peak_bytes"] = {name: _peak_bytes(size, dtype, name) for name in alone}
+    return record
+
+
+def _peak_bytes(size: LinearSize, dtype: str, name: str) -> int:
+    """The most memory of a process that calls a function once."""
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, *map(str, size), dtype, name],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+def _call_once(*arguments: str) -> None:
+    """Prints the process's peak memory after one call."""
+    *size, dtype, name = arguments
+    inputs = jax.jit(_inputs, static_argnums=(0, 1))(LinearSize(*map(int, size)), jnp.dtype(dtype))
+    _call(jax.jit(_mean(FUNCTIONS[name])).lower(*inputs).compile(), inputs)()
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def _inputs(size: LinearSize, dtype: jnp.dtype) -> tuple[Array, Array, Array, Heads]:
@@ -123,10 +135,13 @@ def _bytes_between(program: Any) -> int:
     return int(program.memory_analysis().temp_size_in_bytes)
 
 
-def _peak_bytes() -> int:
-    """The most memory that the device, or on CPU the process, has had."""
-    stats = jax.devices()[0].memory_stats() or {}
-    if "peak_bytes_in_use" in stats:
-        return int(stats["peak_bytes_in_use"])
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Arguments of each are a key, features, labels and kernels.
+FUNCTIONS: dict[str, Callable[..., Array]] = {
+    "softmax_linear": _softmax_linear,
+    "dropmax_linear": dropmax_linear_loss,
+    "softmax": _softmax,
+    "dropmax": _dropmax,
+}
+
+if __name__ == "__main__":
+    _call_once(*sys.argv[1:])

@@ -44,7 +44,6 @@ def main() -> None:
         "records": [],
         "linear": [],
     }
-    # These first, since they also measure how much memory the process has had.
     for shape in _LINEAR_SIZES.value:
         record = linear_timing.measure(
             shape, "float32", _ROUNDS.value, _SECONDS.value, max_bytes, _BLOCKS.value

@@ -62,7 +62,10 @@ def test_the_programs_of_the_other_pages_run(page: str) -> None:
 def test_the_language_model_learns() -> None:
     (program,) = blocks("language_model.md", "python")
     for whole, part in (
-        ("STEPS, SEEDS, WIDTH, RANK = 600, 3, 128, 32", "STEPS, SEEDS, WIDTH, RANK = 120, 1, 32, 8"),
+        (
+            "STEPS, SEEDS, WIDTH, RANK = 600, 3, 128, 32",
+            "STEPS, SEEDS, WIDTH, RANK = 120, 1, 32, 8",
+        ),
         ("topics.values()", "list(topics.values())[:20]"),
         ("(512,)", "(128,)"),
         ("2e-3", "5e-3"),

@@ -63,6 +63,8 @@ class TestEachCommand:
         (loss, "--sizes="),
         (loss, f"--sizes={'9' * 5000}x1"),
         (loss, "--max_gigabytes=0"),
+        (loss, "--linear_sizes=10x10"),
+        (loss, "--blocks=512"),
         (start, "--num_epochs=0"),
         (start, "--mnist_path=no_such_folder"),
         (accelerator, "--seeds=-1"),

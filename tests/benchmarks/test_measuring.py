@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import (
     agreement,
+    linear_report,
     loss,
     loss_timing,
     products,
@@ -67,6 +68,8 @@ def test_the_loss_is_measured_from_end_to_end(
     code, stdout, stderr = run_here(
         capfd,
         "--sizes=16x10,9000x9000",
+        "--linear_sizes=30x200x8",
+        "--blocks=8x16",
         "--rounds=2",
         "--seconds=0.01",
         "--max_gigabytes=0.2",
@@ -76,10 +79,29 @@ def test_the_loss_is_measured_from_end_to_end(
     assert (code, stderr) == (0, "")
     assert "9000 x 9000: left out, needs" in stdout
     assert {path.name for path in tmp_path.iterdir()} == {"loss.json", "loss.md", "loss.png"}
-    record, left_out = json.loads((tmp_path / "loss.json").read_text())["records"]
+    results = json.loads((tmp_path / "loss.json").read_text())
+    (small,) = results["linear"]
+    assert small["milliseconds"].keys() == small["bytes_between"].keys()
+    assert small["peak_bytes"].keys() | {"8x16"} == small["milliseconds"].keys()
+    table = (tmp_path / "loss.md").read_text()
+    assert table.count("| 30 x 200 x 8, float32 |") == 1
+    assert "| 8x16 |" in table
+    record, left_out = results["records"]
     assert {len(values) for values in record["milliseconds"].values()} == {2}
     assert left_out["bytes_needed"] > 7 * 4 * 9000**2
     assert "| 16 x 10 |" in (tmp_path / "loss.md").read_text()
+
+
+def test_linear_heads_that_do_not_fit_into_memory_are_said_and_left_out() -> None:
+    record = {
+        "size": {"examples": 9, "classes": 8, "features": 7},
+        "dtype": "float32",
+        "milliseconds": {},
+        "bytes_between": {"dropmax_linear": 2_000_000, "dropmax": 4_000_000},
+    }
+    words = linear_report.in_words(record)
+    assert "dropmax_linear left out, needs 2 MB and its inputs twice (--max_gigabytes)" in words
+    assert not any("9 x 8 x 7" in line for line in linear_report.table([record]))
 
 
 @pytest.mark.slow
