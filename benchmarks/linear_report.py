@@ -24,7 +24,8 @@ Losses of linear heads with the gradients of features and kernels; medians of th
 with the smallest and largest of a round. *in blocks*: `dropmax_linear_loss` and
 `softmax_linear_loss`. *whole*: `dropmax_loss` and optax's softmax of heads that are in memory.
 *memory*: what the compiled program takes beside inputs and gradients. *peak*: the most memory of a
-process that calls the function once, on CPU.
+process that calls the function once, on CPU. Whole heads of DropMax have the type of features; the
+logits of the whole softmax are in float32.
 """
 
 
@@ -33,18 +34,22 @@ def table(records: Sequence[Record]) -> list[str]:
     lines = [
         tables.line(_HEADER),
         tables.line(["---"] * len(_HEADER)),
-        *(tables.line(_cells(record)) for record in records if record["milliseconds"]),
+        *(tables.line(_cells(record)) for record in records if _is_measured(record)),
         "",
         textwrap.fill(CAPTION, 100),
     ]
     for record in records:
         times = record["milliseconds"]
         blocks = [name for name in times if name[0].isdigit()]
-        if blocks:
+        if blocks and _is_measured(record):
             header = (f"blocks for {_size(record)}", "ms", "by the block chosen", "memory, MB")
             lines += ["", tables.line(header), tables.line(["---"] * len(header))]
             lines += [tables.line(_block_cells(record, name)) for name in blocks]
     return lines
+
+
+def _is_measured(record: Record) -> bool:
+    return "dropmax_linear" in record["milliseconds"]
 
 
 def in_words(record: Record) -> str:

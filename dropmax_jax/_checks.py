@@ -101,7 +101,9 @@ def soft_labels(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Ar
     return array
 
 
-def label_array(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Array:
+def label_array(
+    labels: ArrayLike, shape: tuple[int, ...], owner: str, last: str = "class"
+) -> jax.Array:
     """Returns `labels` as integers, or raises unless they are, one for each example."""
     array = _as_array("labels", labels, "an integer array")
     if array.dtype == jnp.bool_ and shape[-1] == 2:
@@ -110,7 +112,7 @@ def label_array(labels: ArrayLike, shape: tuple[int, ...], owner: str) -> jax.Ar
         raise TypeError(f"labels must be an integer array, but has dtype {array.dtype}")
     if array.shape != shape[:-1]:
         raise ValueError(
-            f"labels must have shape {shape[:-1]}, that of {owner} without the class axis, "
+            f"labels must have shape {shape[:-1]}, that of {owner} without the {last} axis, "
             f"but has shape {array.shape}"
         )
     return array
@@ -136,7 +138,7 @@ def random_key(key: Any) -> None:
     """Raises TypeError unless `key` is a random key, new style or old, and ValueError if many."""
     expected = "key must be a random key, such as jax.random.key(0)"
     if not isinstance(key, jax.Array | np.ndarray):
-        raise TypeError(f"{expected}, but is {_describe(key)}")
+        raise TypeError(f"{expected}, but is {describe(key)}")
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         shape: tuple[int, ...] = key.shape
     elif key.dtype == jnp.uint32 and key.ndim > 0 and key.shape[-1] in _OLD_KEY_SIZES:
@@ -215,7 +217,7 @@ def axis(name: str, value: str | None) -> None:
 def positive_int(name: str, value: int) -> int:
     """Returns `value`, or raises unless it is a Python or NumPy integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be a Python integer, but is {_describe(value)}")
+        raise TypeError(f"{name} must be a Python integer, but is {describe(value)}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, but is {value}")
     return int(value)
@@ -227,7 +229,7 @@ def _as_array(name: str, value: Any, expected: str) -> jax.Array:
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError, OverflowError, SyntaxError) as error:  # as NumPy of ","
-        raise TypeError(f"{name} must be {expected}, but is {_describe(value)}") from error
+        raise TypeError(f"{name} must be {expected}, but is {describe(value)}") from error
 
 
 def real(name: str, value: Any) -> float:
@@ -235,14 +237,15 @@ def real(name: str, value: Any) -> float:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a Python number, but is {_describe(value)}")
+        raise TypeError(f"{name} must be a Python number, but is {describe(value)}")
     try:
         return float(value)
     except OverflowError as error:
         raise ValueError(f"{name} must be finite, but is too large for a float") from error
 
 
-def _describe(value: Any) -> str:
+def describe(value: Any) -> str:
+    """What a message says that a value is."""
     if isinstance(value, jax.Array):
         return f"a JAX array of dtype {value.dtype} and shape {value.shape}"
     if value is None or isinstance(value, bool | numbers.Number | str):

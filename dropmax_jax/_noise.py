@@ -92,7 +92,8 @@ def logistic_at(
     rows, columns = rows[..., None], lax.expand_dims(columns, range(rows.ndim))
     low = rows * np.uint32(shape[1]) + columns
     high = jnp.zeros_like(low)
-    if isinstance(shape[0], int) and math.prod(shape) > 2**32:
+    # The number of rows may be a symbol.
+    if not isinstance(shape[0], int) or math.prod(shape) > 2**32:
         high += _high_product(rows, np.uint32(shape[1])) + (low < columns)
     first, second = _threefry(words, high, low)
     if dtype == jnp.float32:

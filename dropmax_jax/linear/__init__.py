@@ -4,9 +4,9 @@ With K classes and N examples, three heads and their gradients take :math:`24 N 
 more than the network itself where K is a vocabulary. The functions here take what the heads are
 computed from: features `[..., D]` and a kernel `[D, K]` for each head. They compute the heads of
 some classes at a time, forget them, and compute them again in the backward pass. So nothing of the
-size `[N, K]` is in memory, for a third more products.
+size `[N, K]` is in memory, at the cost of a third more matrix products.
 
-The functions share these arguments, and those of `dropmax_jax.dropmax`:
+The functions share these arguments, and those of `dropmax_jax.dropmax`. Labels are integers here:
 
 - `features`: floating point `[..., D]`, what the last layer reads.
 - `kernels`: `Heads` of floating-point arrays `[D, K]`. Instead of one array, a head may have a pair
@@ -19,9 +19,9 @@ The functions share these arguments, and those of `dropmax_jax.dropmax`:
   of kernels, biases and `where`, and all features and labels.
 
 Under `jit`, kernels may be spread over their classes, and features over examples. Sums are in
-float32 if features and kernels are in less. Functions that draw a mask use the noise of
-`dropmax_loss` for the same key; with generators other than Threefry, another. Gradients are for
-reverse mode; `jax.jvp` raises `TypeError`.
+float32 if features and kernels are in less; the product with a first factor is rounded to their
+type. The noise is that of `dropmax_loss` for the same key, unless the key is of another generator
+than Threefry. Gradients are for reverse mode; `jax.jvp` raises `TypeError`.
 
 References:
     Wijmans et al., `Cut Your Losses in Large-Vocabulary Language Models

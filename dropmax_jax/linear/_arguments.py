@@ -80,7 +80,7 @@ class Arguments(NamedTuple):
 def of_heads(name: str, heads: Any, fields: Sequence[str]) -> dict[str, Any]:
     """What an argument `name` has for some heads, by the names of messages."""
     if not isinstance(heads, Heads):
-        raise TypeError(f"{name} must be a dropmax_jax.Heads, but is a {type(heads).__name__}")
+        raise TypeError(f"{name} must be a dropmax_jax.Heads, but is {_checks.describe(heads)}")
     return {f"{name}.{field}": getattr(heads, field) for field in fields}
 
 
@@ -115,7 +115,7 @@ def parse(
     sources = []
     for *factors, _ in weights.values():
         sources.append(len(read) if factors else 0)
-        read += [read[0] @ factor for factor in factors]
+        read += [_product(read[0], factor, dtype) for factor in factors]
     layers = Layers(tuple(read), tuple(kernel for *_, kernel in weights.values()), added)
     on_cpu, elsewhere = (
         Plan(
@@ -127,6 +127,13 @@ def parse(
         for size in sizes
     )
     return Arguments(layers, (on_cpu, elsewhere), batch, dtype, counted)
+
+
+def _product(features: Array, factor: Array, dtype: Any) -> Array:
+    """The features that the second factor reads, in the type of both or that of the heads."""
+    common = features.dtype if features.dtype == factor.dtype else dtype
+    found = jnp.matmul(features.astype(common), factor.astype(common), preferred_element_type=dtype)
+    return found.astype(common)
 
 
 def _divide(shape: tuple[int, int], block_size: tuple[int, int]) -> tuple[int, int, int]:
@@ -143,6 +150,12 @@ def _divide(shape: tuple[int, int], block_size: tuple[int, int]) -> tuple[int, i
     in_segment = num_classes // segments
     blocks = -(-in_segment // max(1, block_size[1] // segments))
     return rows, -(-in_segment // blocks), segments
+
+
+def labels(value: ArrayLike, given: Arguments) -> Array:
+    """Labels, one for each of the features."""
+    shape = (*given.batch, given.num_classes)
+    return _checks.label_array(value, shape, "features", last="feature")
 
 
 def known(given: Arguments, labels: Array, classes: Classes, key: Array | None = None) -> Known:
@@ -182,9 +195,11 @@ def _counted(
     assert examples is not None
     if exists is None:
         return Counted(examples.reshape(-1))
-    exists = exists.reshape(-1, num_classes)
+    # An example without classes has no loss, whatever its heads are.
+    examples = examples.reshape(-1)
+    exists = exists.reshape(-1, num_classes) | ~examples[:, None]
     count = jnp.maximum(classes.sum(exists.astype(dtype)), 1.0)
-    return Counted(examples.reshape(-1), exists, count)
+    return Counted(examples, exists, count)
 
 
 def _pair(block_size: Any) -> tuple[int, int]:

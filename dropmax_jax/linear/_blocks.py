@@ -140,8 +140,9 @@ def _backward(
 ) -> tuple[Layers, Any, Any]:
     num_rows = known.labels.size
     rows = _division.in_blocks(
-        plan, (layers.features, _division.of_rows(known), per_row, log_total, slopes)
+        plan, (layers.features, _division.of_rows(known), per_row, log_total)
     )
+    of_sums = _division.in_blocks(plan, slopes, with_zeros=True)
     none = functools.partial(zeros, plan, known)
 
     def add_classes(found: Any, number: Array) -> tuple[Any, None]:
@@ -150,7 +151,7 @@ def _backward(
 
         def add_rows(found: Any, block: Any) -> tuple[Any, Any]:
             of_kernels, of_biases, of_scalars = found
-            (features, of_rows, per_row, log_total, slopes), (of_features, of_per_row) = block
+            (features, of_rows, per_row, log_total), slopes, (of_features, of_per_row) = block
             part = known_of(of_rows)
             heads = _heads(plan, part.exists, features, kernels, biases)
             of_heads, more_scalars, more_per_row = reduction.pull(
@@ -162,7 +163,7 @@ def _backward(
             products = []
             for source, kernel, of_head in zip(plan.sources, kernels, of_heads, strict=True):
                 read = features[source]
-                of_head = of_head.astype(jnp.promote_types(read.dtype, kernel.dtype))
+                of_head = of_head.astype(_common(plan, read, kernel))
                 of_features[source] += _product(plan, of_head, kernel.T)
                 products.append(_product(plan, read.T, of_head))
             of_kernels = tuple(map(jnp.add, of_kernels, products))
@@ -179,7 +180,7 @@ def _backward(
             None if layers.biases is None else tuple(none((width,)) for _ in layers.biases),
             of_scalars,
         )
-        sums, of_rows_so_far = lax.scan(add_rows, start, (rows, of_rows_so_far))
+        sums, of_rows_so_far = lax.scan(add_rows, start, (rows, of_sums, of_rows_so_far))
         *here, of_scalars = sums
         of_classes_so_far = jax.tree.map(
             functools.partial(_division.add_columns, plan, number), of_classes_so_far, tuple(here)
@@ -218,7 +219,7 @@ def vary_together(arrays: Any) -> Any:
     what did not vary. XLA removes the `where`.
     """
     leaves, structure = jax.tree.flatten(arrays)
-    differing = jnp.zeros(())
+    differing = jnp.zeros((), jnp.float32)
     for leaf in leaves:
         differing += lax.stop_gradient(leaf)[(0,) * leaf.ndim].astype(jnp.float32)
     return jax.tree.unflatten(
@@ -255,5 +256,10 @@ def _heads(
 
 
 def _product(plan: Plan, x: Array, y: Array) -> Array:
-    dtype = jnp.promote_types(x.dtype, y.dtype)
+    dtype = _common(plan, x, y)
     return jnp.matmul(x.astype(dtype), y.astype(dtype), preferred_element_type=plan.dtype)
+
+
+def _common(plan: Plan, x: Array, y: Array) -> Any:
+    """The type to multiply in: that of both, or that of the heads."""
+    return x.dtype if x.dtype == y.dtype else plan.dtype

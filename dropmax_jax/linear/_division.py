@@ -33,6 +33,7 @@ class Known(NamedTuple):
         words: Of the key of the noise, uint32 `[2]`.
         exists: Which classes do, booleans `[N or 1, K]`; None if all do.
         num_classes: How many do, `[N or 1]`; None if all do.
+        is_new: Which classes of a block are in no block before, booleans `[1, K]`; None for all.
     """
 
     labels: Array
@@ -41,11 +42,12 @@ class Known(NamedTuple):
     words: Array
     exists: Array | None
     num_classes: Array | None
+    is_new: Array | None = None
 
     def target(self) -> Array:
-        """Booleans `[N, K]`, true for the labels."""
+        """Booleans `[N, K]`, true for the labels, whether their classes exist or not."""
         target = self.labels[:, None] == self.columns[None]
-        return target if self.exists is None else target & self.exists
+        return target if self.is_new is None else target & self.is_new
 
 
 class Plan(NamedTuple):
@@ -72,14 +74,15 @@ class Plan(NamedTuple):
 # Rows, of which a block takes every so many, so that rows that are spread stay on their devices.
 
 
-def in_blocks(plan: Plan, arrays: Any) -> Any:
-    """Arrays `[N, ...]` as `[blocks, n, ...]`, filled up with zeros."""
+def in_blocks(plan: Plan, arrays: Any, with_zeros: bool = False) -> Any:
+    """Arrays `[N, ...]` as `[blocks, n, ...]`, filled up with the last row, or with zeros."""
 
     def divide(array: Array) -> Array:
         size = -(-array.shape[0] // plan.rows)
         missing = size * plan.rows - array.shape[0]
         if missing:
-            array = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+            widths = [(0, missing)] + [(0, 0)] * (array.ndim - 1)
+            array = jnp.pad(array, widths, mode="constant" if with_zeros else "edge")
         return array.reshape(size, plan.rows, *array.shape[1:]).swapaxes(0, 1)
 
     return jax.tree.map(divide, arrays)
@@ -122,25 +125,39 @@ def class_block(
     places = start + jnp.arange(plan.classes, dtype=jnp.int32)
     segments = jnp.arange(plan.segments, dtype=jnp.int32)[:, None] * in_segment
     columns = known.columns + (segments + places[None]).reshape(-1)
-    masks = []
+    is_new = None
     if in_segment % plan.classes:
-        masks.append(jnp.tile(places >= number * plan.classes, plan.segments)[None])
+        is_new = jnp.tile(places >= number * plan.classes, plan.segments)[None]
 
     def cut(array: Array) -> Array:
         part = lax.dynamic_slice_in_dim(in_segments(plan, array), start, plan.classes, -1)
         return part.reshape(*array.shape[:-1], -1)
 
-    if known.exists is not None and not _is_per_row(known):
-        masks.append(cut(known.exists))
+    shared = None if known.exists is None or _is_per_row(known) else cut(known.exists)
 
     def known_of(of_rows: tuple[Array, Array, Array | None, Array | None]) -> Known:
         labels, rows, exists, num_classes = of_rows
-        all_masks = masks if exists is None else [*masks, cut(exists)]
-        exists = functools.reduce(jnp.logical_and, all_masks) if all_masks else None
-        num_classes = known.num_classes if num_classes is None else num_classes
-        return Known(labels, rows, columns, known.words, exists, num_classes)
+        masks = [shared, is_new, None if exists is None else cut(exists)]
+        given = [mask for mask in masks if mask is not None]
+        return Known(
+            labels,
+            rows,
+            columns,
+            known.words,
+            functools.reduce(jnp.logical_and, given) if given else None,
+            known.num_classes if num_classes is None else num_classes,
+            is_new,
+        )
 
-    return (*jax.tree.map(cut, (layers.kernels, layers.biases)), known_of)
+    def clean(array: Array) -> Array:
+        """What no example has is 0, since not even 0 times NaN is 0."""
+        part = cut(array)
+        if known.exists is None:
+            return part
+        is_used = jnp.any(cut(known.exists), axis=0)
+        return jnp.where(lax.expand_dims(is_used, range(part.ndim - 1)), part, 0)
+
+    return (*jax.tree.map(clean, (layers.kernels, layers.biases)), known_of)
 
 
 def add_columns(plan: Plan, number: Array, whole: Array, part: Array) -> Array:

@@ -25,13 +25,12 @@ def chosen(
     numbers = jnp.clip(numbers, 0, num_classes - 1)
     heads = []
     for i, (source, kernel) in enumerate(zip(plans[0].sources, layers.kernels, strict=True)):
-        head = jnp.einsum(
-            "nd,dnc->nc",
-            layers.features[source],
-            kernel[:, numbers],
-            preferred_element_type=plans[0].dtype,
-        )
-        heads.append(head if layers.biases is None else head + layers.biases[i][numbers])
+        dtype = plans[0].dtype
+        read, columns = layers.features[source], kernel[:, numbers]
+        head = jnp.einsum("nd,dnc->nc", read.astype(dtype), columns.astype(dtype))
+        if layers.biases is not None:
+            head += layers.biases[i][numbers].astype(head.dtype)
+        heads.append(head)
     masked = mean_masked(tuple(heads), setting.epsilon)
     if known.exists is not None:
         rows = jnp.arange(numbers.shape[0])[:, None] if known.exists.shape[0] > 1 else 0

@@ -166,8 +166,7 @@ def mean_mask(classes: Classes, epsilon: float) -> Reduction:
 def mean_masked(heads: _Heads, epsilon: float) -> Array:
     """Logits + log(ρ + ε)."""
     logits, b = heads
-    log_epsilon = _checks.log_epsilon(epsilon)
-    return masked_logits(_checks.bounded_below(logits), log_sigmoid(b), log_epsilon)
+    return masked_logits(logits, log_sigmoid(b), _checks.log_epsilon(epsilon))
 
 
 def soft_cross_entropy(setting: Setting) -> Reduction:

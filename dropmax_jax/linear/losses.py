@@ -51,7 +51,7 @@ def softmax_linear_loss(
     added = None if bias is None else {"bias": bias}
     classes = Classes(axis_name)
     given = _arguments.parse(features, {"kernel": kernel}, added, where, classes, block_size)
-    labels = _checks.label_array(labels, (*given.batch, given.num_classes), "the logits")
+    labels = _arguments.labels(labels, given)
     known = _arguments.known(given, labels, classes)
     setting = _arguments.setting(given, classes, label_smoothing)
     if given.num_rows == 0:
@@ -89,8 +89,9 @@ def dropmax_linear_loss(
         weights: A factor for each term.
         temperature: Of the relaxed mask.
         epsilon: Added to the mask.
-        label_smoothing: Which part of a label is spread over all classes. It doubles the products.
-        balanced: Whether this is `dropmax_balanced_loss`, which is better from thirty classes on.
+        label_smoothing: Which part of a label is spread over all classes. Above 0, it doubles the
+            matrix products.
+        balanced: Whether to give `dropmax_balanced_loss`, for thirty classes or more.
         block_size: Of examples and classes.
         axis_name: The axis over which classes are spread.
 
@@ -158,6 +159,8 @@ def dropmax_linear_loss_and_terms(
     _checks.log_epsilon(epsilon)
     _checks.random_key(key)
     _checks.axis("axis_name", axis_name)
+    if not isinstance(balanced, bool):
+        raise TypeError(f"balanced must be True or False, but is {_checks.describe(balanced)}")
     classes = Classes(axis_name, balanced=balanced)
     given = _arguments.parse(
         features,
@@ -167,7 +170,7 @@ def dropmax_linear_loss_and_terms(
         classes,
         block_size,
     )
-    labels = _checks.label_array(labels, (*given.batch, given.num_classes), "the logits")
+    labels = _arguments.labels(labels, given)
     known = _arguments.known(given, labels, classes, key)
     setting = _arguments.setting(given, classes, label_smoothing, epsilon)
     # The slope of a temperature that is a number would be computed for nobody.

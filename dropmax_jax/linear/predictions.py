@@ -30,11 +30,12 @@ def dropmax_linear_log_probs(
 ) -> jax.Array:
     """`dropmax_log_probs` of linear heads, of chosen classes.
 
-    This reads the kernels' columns of the chosen classes, `[..., C, D]`.
+    This gathers the kernels' columns of the chosen classes, `[..., C, D]`, so choose few for each
+    example. For the likeliest, use `dropmax_linear_top_k`.
 
     Args:
         features: `[..., D]`.
-        classes: Their numbers, integers `[..., C]`.
+        classes: Their numbers, integers `[..., C]`. Numbers out of range give undefined results.
         kernels: With `logits` and `prior_logits`.
         biases: With these two.
         where: Which classes exist, or which examples count.
@@ -57,8 +58,9 @@ def dropmax_linear_log_probs(
     given, known, setting = _parse(features, kernels, biases, where, epsilon, block_size, axis_name)
     numbers = _checks.int_array("classes", classes)
     if numbers.ndim == 0 or numbers.shape[:-1] != given.batch:
+        expected = ", ".join(map(str, (*given.batch, "C")))
         raise ValueError(
-            f"classes must have shape {given.batch} + (C,), C for each of the features, "
+            f"classes must have shape ({expected}), C classes for each example, "
             f"but has shape {numbers.shape}"
         )
     if given.num_rows == 0:
@@ -94,7 +96,8 @@ def dropmax_linear_top_k(
 
     Returns:
         Log-probabilities `[..., k]` from the largest down, and the numbers of their classes. If
-        fewer classes exist, the rest is minus infinity, of the class 0.
+        fewer than k classes exist, the remaining log-probabilities are minus infinity, and their
+        classes 0.
 
     Example:
         >>> import jax.numpy as jnp

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.export
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +43,24 @@ def test_numbers_beyond_four_billion_have_a_second_word() -> None:
     uniform = ((hashed[0] ^ hashed[1]) >> 9) * 2.0**-23 + 2.0**-24
     found = logistic_at(words, shape, jnp.dtype("float32"), jnp.uint32(rows), jnp.uint32(columns))
     np.testing.assert_allclose(found, jnp.log(uniform / (1 - uniform)), rtol=1e-5)
+
+
+def test_a_program_for_any_number_of_rows_has_them_too() -> None:
+    words, columns = threefry_key(jax.random.key(0)), jnp.arange(3, dtype=jnp.uint32)
+
+    def noise(rows: jax.Array) -> jax.Array:
+        shape = (rows.shape[0], 2**17)
+        return logistic_at(words, shape, jnp.dtype("float32"), rows, columns)
+
+    (size,) = jax.export.symbolic_shape("n")
+    rows = jax.ShapeDtypeStruct((size,), jnp.uint32)
+    exported = jax.export.export(jax.jit(noise))(rows)
+    found = exported.call(jnp.uint32([0, 2**15]))
+    whole = logistic_at(
+        words, (2**16, 2**17), jnp.dtype("float32"), jnp.uint32([0, 2**15]), columns
+    )
+    np.testing.assert_array_equal(found, whole)
+    assert not np.array_equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])

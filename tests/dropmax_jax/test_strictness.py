@@ -64,8 +64,11 @@ def test_methods(name: str, switch: Callable[[], AbstractContextManager[None]]) 
 
 
 @switches
-def test_linear_heads(switch: Callable[[], AbstractContextManager[None]]) -> None:
+@pytest.mark.parametrize("is_mixed", [False, True], ids=["one type", "mixed types"])
+def test_linear_heads(switch: Callable[[], AbstractContextManager[None]], is_mixed: bool) -> None:
     features, kernels = HEADS.logits.T, HEADS  # [5, 6] and [6, 5]
+    if is_mixed:
+        features = features.astype(jnp.bfloat16)
     biases, where = Heads(*(kernel[0] for kernel in kernels)), jnp.arange(5)[None] < 4
 
     def everything(features: jax.Array, kernels: Heads) -> Any:

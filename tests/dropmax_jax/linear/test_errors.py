@@ -26,9 +26,14 @@ KERNELS = Heads(W, W, W)
     [
         ({"features": 1.0}, ValueError, "features must have shape [..., D], but have shape ()"),
         ({"features": Y}, TypeError, "features must be a floating-point array, but has dtype"),
-        ({"labels": Y[:3]}, ValueError, "labels must have shape (8,), that of the logits without"),
+        (
+            {"labels": Y[:3]},
+            ValueError,
+            "labels must have shape (8,), that of features without the feature axis, but has",
+        ),
+        ({"balanced": 1}, TypeError, "balanced must be True or False, but is 1"),
         ({"labels": X}, TypeError, "labels must be an integer array, but has dtype float32"),
-        ({"kernels": W}, TypeError, "kernels must be a dropmax_jax.Heads, but is a"),
+        ({"kernels": W}, TypeError, "kernels must be a dropmax_jax.Heads, but is a JAX array"),
         ({"kernels": Heads(W, W)}, TypeError, "kernels.label_logits must be a floating-point"),
         (
             {"kernels": Heads(W, W.T, W)},
@@ -81,7 +86,7 @@ def test_the_softmax_names_its_own_arguments() -> None:
 def test_predictions() -> None:
     with pytest.raises(ValueError, match=re.escape("k must be at most the 10 classes")):
         dropmax_linear_top_k(X, 11, KERNELS)
-    with pytest.raises(ValueError, match=re.escape("classes must have shape (8,) + (C,)")):
+    with pytest.raises(ValueError, match=re.escape("classes must have shape (8, C), C classes")):
         dropmax_linear_log_probs(X, Y, KERNELS)
     with pytest.raises(TypeError, match="classes must be an integer array"):
         dropmax_linear_log_probs(X, X, KERNELS)

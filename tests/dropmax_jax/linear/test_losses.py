@@ -241,3 +241,32 @@ def test_what_does_not_count_changes_nothing() -> None:
         losses_and_gradients(in_blocks, each, **options) for each in (broken, given)
     )
     assert_close(actual, expected, 1e-6)
+
+
+@pytest.mark.parametrize("loss", [in_blocks, softmax_in_blocks], ids=["dropmax", "softmax"])
+def test_large_logits_where_rows_fill_up_the_last_block(loss: Callable[..., jax.Array]) -> None:
+    given = inputs(SHAPE)
+    given = given._replace(biases=Heads(*(bias + 100 for bias in given.biases)))
+    found, expected = (
+        losses_and_gradients(loss, given, block_size=size) for size in (BLOCK, SHAPE[:2])
+    )
+    assert_close(found, expected, 1e-5)
+
+
+def test_kernels_of_classes_that_nobody_has_do_not_matter() -> None:
+    given, options = options_of("classes", inputs(SHAPE))
+    absent = ~CLASSES[0]
+    broken = jax.tree.map(lambda array: jnp.where(absent, jnp.nan, array), given[1:3])
+    given_broken = given._replace(kernels=broken[0], biases=broken[1])
+    options |= {"block_size": BLOCK}
+    actual, expected = (
+        losses_and_gradients(in_blocks, each, **options) for each in (given_broken, given)
+    )
+    assert_close(actual, expected, 1e-6)
+
+
+def test_a_label_that_does_not_exist_costs_as_much_as_with_whole_heads() -> None:
+    given = inputs(SHAPE)._replace(labels=jnp.full(7, 8))
+    actual = in_blocks(given, where=CLASSES, block_size=BLOCK)
+    np.testing.assert_allclose(actual, whole_loss(given, where=CLASSES), rtol=1e-5)
+    assert np.all(actual > 1e29)

@@ -75,3 +75,16 @@ def test_no_examples() -> None:
     nothing = jnp.zeros((0, 4))
     assert dropmax_linear_log_probs(nothing, jnp.zeros((0, 2), int), *LAYERS).shape == (0, 2)
     assert dropmax_linear_top_k(nothing, 3, *LAYERS)[1].shape == (0, 3)
+
+
+def test_examples_without_classes_are_finite() -> None:
+    where = jnp.zeros((2, 3, 11), bool)
+    assert jnp.all(jnp.isfinite(dropmax_linear_top_k(GIVEN.features, 3, *LAYERS, where=where)[0]))
+
+
+def test_a_class_of_logit_minus_infinity_has_no_probability() -> None:
+    biases = GIVEN.biases._replace(logits=GIVEN.biases.logits.at[4].set(-jnp.inf))
+    found = dropmax_linear_log_probs(
+        GIVEN.features, jnp.full((2, 3, 1), 4), GIVEN.kernels, biases, block_size=(2, 4)
+    )
+    assert jnp.all(jnp.isneginf(found))
