@@ -1,7 +1,6 @@
 """Time and memory of the losses of linear heads, forward and backward, whole and in blocks."""
 
 import math
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from benchmarks import machine
 from benchmarks.checks import LinearSize
 from benchmarks.loss_timing import alternate
 from dropmax_jax import Heads, dropmax_linear_loss, dropmax_loss, softmax_linear_loss
@@ -79,8 +79,7 @@ def _call_once(*arguments: str) -> None:
     *size, dtype, name = arguments
     inputs = jax.jit(_inputs, static_argnums=(0, 1))(LinearSize(*map(int, size)), jnp.dtype(dtype))
     _call(jax.jit(_mean(FUNCTIONS[name])).lower(*inputs).compile(), inputs)()
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(machine.peak_memory_bytes())
 
 
 def _inputs(size: LinearSize, dtype: jnp.dtype) -> tuple[Array, Array, Array, Heads]:

@@ -17,7 +17,7 @@ from dropmax_jax.linear._reductions import Setting
 
 # Examples and classes of a block, chosen with the flag `--blocks` of `benchmarks.loss` and
 # `benchmarks.accelerator`: docs/performance.md.
-BLOCK_SIZES = {"cpu": (512, 512), "default": (8192, 4096)}
+BLOCK_SIZES = {"cpu": (1024, 512), "default": (8192, 4096)}
 # Over how many devices the classes can be spread under jit, each with a part of every block.
 _MAX_SEGMENTS = 64
 # The heads of a class that does not exist, in the order of `Heads`.
