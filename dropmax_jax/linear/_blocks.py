@@ -142,50 +142,37 @@ def _backward(
     rows = _division.in_blocks(
         plan, (layers.features, _division.of_rows(known), per_row, log_total)
     )
-    of_sums = _division.in_blocks(plan, slopes, with_zeros=True)
+    slopes = _division.in_blocks(plan, slopes, with_zeros=True)
     none = functools.partial(zeros, plan, known)
 
+    # Both loops carry slopes that they add to: first of features and rows, then of all else.
     def add_classes(found: Any, number: Array) -> tuple[Any, None]:
-        of_rows_so_far, of_classes_so_far, of_scalars = found
+        of_rows, of_classes, of_scalars = found
         kernels, biases, known_of = _division.class_block(plan, layers, known, number)
 
         def add_rows(found: Any, block: Any) -> tuple[Any, Any]:
-            of_kernels, of_biases, of_scalars = found
-            (features, of_rows, per_row, log_total), slopes, (of_features, of_per_row) = block
-            part = known_of(of_rows)
+            (features, row, per_row, log_total), slopes, of_rows = block
+            part = known_of(row)
             heads = _heads(plan, part.exists, features, kernels, biases)
-            of_heads, more_scalars, more_per_row = reduction.pull(
+            of_heads, of_scalars, of_per_row = reduction.pull(
                 slopes, log_total, heads, part, scalars, per_row
             )
-            if part.exists is not None:
-                of_heads = tuple(jnp.where(part.exists, of_head, 0.0) for of_head in of_heads)
-            of_features = list(of_features)
-            products = []
-            for source, kernel, of_head in zip(plan.sources, kernels, of_heads, strict=True):
-                read = features[source]
-                of_head = of_head.astype(_common(plan, read, kernel))
-                of_features[source] += _product(plan, of_head, kernel.T)
-                products.append(_product(plan, read.T, of_head))
-            of_kernels = tuple(map(jnp.add, of_kernels, products))
-            if of_biases is not None:
-                sums = (jnp.sum(of_head, axis=0) for of_head in of_heads)
-                of_biases = tuple(map(jnp.add, of_biases, sums))
-            of_scalars = jax.tree.map(jnp.add, of_scalars, more_scalars)
-            of_per_row = jax.tree.map(jnp.add, of_per_row, more_per_row)
-            return (of_kernels, of_biases, of_scalars), (tuple(of_features), of_per_row)
+            of_features, of_layers = _of_layers(plan, part.exists, features, kernels, of_heads)
+            here = of_layers if biases is not None else (of_layers[0], None)
+            return (
+                jax.tree.map(jnp.add, found, (here, of_scalars)),
+                jax.tree.map(jnp.add, of_rows, (of_features, of_per_row)),
+            )
 
-        width = plan.classes * plan.segments
-        start = (
-            tuple(none((kernel.shape[0], width)) for kernel in layers.kernels),
-            None if layers.biases is None else tuple(none((width,)) for _ in layers.biases),
-            of_scalars,
+        here = jax.tree.map(lambda array: none(array.shape), (kernels, biases))
+        (here, of_scalars), of_rows = lax.scan(
+            add_rows, (here, of_scalars), (rows, slopes, of_rows)
         )
-        sums, of_rows_so_far = lax.scan(add_rows, start, (rows, of_sums, of_rows_so_far))
-        *here, of_scalars = sums
-        of_classes_so_far = jax.tree.map(
-            functools.partial(_division.add_columns, plan, number), of_classes_so_far, tuple(here)
-        )
-        return (of_rows_so_far, of_classes_so_far, of_scalars), None
+        add = functools.partial(_division.add_columns, plan, number)
+        return (of_rows, jax.tree.map(add, of_classes, here), of_scalars), None
+
+    def nothing(array: Array) -> Array:
+        return _division.in_segments(plan, none(array.shape).astype(array.dtype))
 
     shape = (plan.rows, -(-num_rows // plan.rows))
     start = (
@@ -193,10 +180,7 @@ def _backward(
             tuple(none((*shape, array.shape[1])) for array in layers.features),
             jax.tree.map(lambda _: none(shape), per_row),
         ),
-        jax.tree.map(
-            lambda array: _division.in_segments(plan, none(array.shape).astype(array.dtype)),
-            (layers.kernels, layers.biases),
-        ),
+        jax.tree.map(nothing, (layers.kernels, layers.biases)),
         jax.tree.map(lambda _: none(()), scalars),
     )
     (of_rows, of_classes, of_scalars), _ = lax.scan(
@@ -253,6 +237,26 @@ def _heads(
             jnp.where(exists, head, absent) for head, absent in zip(heads, plan.absent, strict=True)
         ]
     return tuple(heads)
+
+
+def _of_layers(
+    plan: Plan,
+    exists: Array | None,
+    features: tuple[Array, ...],
+    kernels: tuple[Array, ...],
+    of_heads: tuple[Array, ...],
+) -> tuple[tuple[Array, ...], tuple[tuple[Array, ...], tuple[Array, ...]]]:
+    """The slopes of features; and of kernels and biases."""
+    of_features = [jnp.zeros_like(array, plan.dtype) for array in features]
+    of_kernels, of_biases = [], []
+    for source, kernel, of_head in zip(plan.sources, kernels, of_heads, strict=True):
+        read = features[source]
+        slope = of_head if exists is None else jnp.where(exists, of_head, 0.0)
+        of_biases.append(jnp.sum(slope, axis=0))
+        slope = slope.astype(_common(plan, read, kernel))
+        of_features[source] += _product(plan, slope, kernel.T)
+        of_kernels.append(_product(plan, read.T, slope))
+    return tuple(of_features), (tuple(of_kernels), tuple(of_biases))
 
 
 def _product(plan: Plan, x: Array, y: Array) -> Array:

@@ -19,7 +19,13 @@ if __name__ == "__main__":
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dropmax_jax import Heads, dropmax_linear_log_probs, dropmax_linear_loss, dropmax_linear_top_k
+from dropmax_jax import (
+    Heads,
+    dropmax_linear_log_probs,
+    dropmax_linear_loss,
+    dropmax_linear_top_k,
+    softmax_linear_loss,
+)
 from tests.dropmax_jax.linear.heads import KEY, inputs
 from tests.dropmax_jax.sharded import collectives, difference, use_mesh
 
@@ -50,10 +56,26 @@ def loss_and_gradients(layers: Layers, label_smoothing: float = 0.0) -> Any:
     return jax.value_and_grad(mean, (0, 1, 2))(*layers)
 
 
+def everything(layers: Layers) -> Any:
+    """What moves no kernel and no head under jit: all but `dropmax_linear_top_k`."""
+    features, kernels, biases = layers
+
+    def softmax(kernel: jax.Array) -> jax.Array:
+        bias = biases.logits
+        return softmax_linear_loss(features, GIVEN.labels, kernel, bias, block_size=BLOCK).mean()
+
+    classes = GIVEN.labels[:, None]
+    return (
+        loss_and_gradients(layers),
+        jax.value_and_grad(softmax)(kernels.logits),
+        dropmax_linear_log_probs(features, classes, kernels, biases, block_size=BLOCK),
+    )
+
+
 def under_jit() -> Iterator[tuple[str, Any]]:
     """The outcomes on meshes of automatic and of explicit axes."""
     layers: Layers = (GIVEN.features, GIVEN.kernels, GIVEN.biases)
-    function = jax.jit(loss_and_gradients)
+    function = jax.jit(everything)
     expected = function(layers)
     for mesh_type in ("Auto", "Explicit"):
         mesh = jax.make_mesh((2, 4), ("b", "c"), axis_types=(getattr(AxisType, mesh_type),) * 2)
