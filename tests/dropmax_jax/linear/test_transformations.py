@@ -105,6 +105,10 @@ def test_memory_is_a_twentieth_of_that_of_whole_heads() -> None:
     assert bytes_between(dropmax_linear_loss, *shapes) < bytes_between(whole_loss, *shapes) / 20
 
 
+@pytest.mark.skipif(
+    jax.default_backend() == "cpu" and jax.__version_info__ < (0, 12),
+    reason="on CPU, older compilers keep kernels of bfloat16 in float32 too",
+)
 def test_memory_for_a_hundred_thousand_classes() -> None:
     shapes = abstract(8192, 131072, 1024, jnp.bfloat16)
     assert bytes_between(dropmax_linear_loss, *shapes) < 2**30
