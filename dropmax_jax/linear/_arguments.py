@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from dropmax_jax import _checks, _noise, _where
 from dropmax_jax._classes import Classes
 from dropmax_jax.heads import Heads
+from dropmax_jax.linear._blocks import common, product
 from dropmax_jax.linear._division import Known, Layers, Plan
 from dropmax_jax.linear._reductions import Setting
 
@@ -77,11 +78,25 @@ class Arguments(NamedTuple):
         return self.layers.kernels[0].shape[1]
 
 
-def of_heads(name: str, heads: Any, fields: Sequence[str]) -> dict[str, Any]:
-    """What an argument `name` has for some heads, by the names of messages."""
-    if not isinstance(heads, Heads):
-        raise TypeError(f"{name} must be a dropmax_jax.Heads, but is {_checks.describe(heads)}")
-    return {f"{name}.{field}": getattr(heads, field) for field in fields}
+def parse_heads(
+    features: ArrayLike,
+    kernels: Heads,
+    biases: Heads | None,
+    fields: Sequence[str],
+    where: ArrayLike | None,
+    classes: Classes,
+    block_size: Any,
+) -> Arguments:
+    """`parse` for some of the heads."""
+
+    def named(name: str, heads: Any) -> dict[str, Any]:
+        if not isinstance(heads, Heads):
+            described = _checks.describe(heads)
+            raise TypeError(f"{name} must be a dropmax_jax.Heads, but is {described}")
+        return {f"{name}.{field}": getattr(heads, field) for field in fields}
+
+    added = None if biases is None else named("biases", biases)
+    return parse(features, named("kernels", kernels), added, where, classes, block_size)
 
 
 def parse(
@@ -115,7 +130,8 @@ def parse(
     sources = []
     for *factors, _ in weights.values():
         sources.append(len(read) if factors else 0)
-        read += [_product(read[0], factor, dtype) for factor in factors]
+        for factor in factors:
+            read.append(product(dtype, read[0], factor).astype(common(dtype, read[0], factor)))
     layers = Layers(tuple(read), tuple(kernel for *_, kernel in weights.values()), added)
     on_cpu, elsewhere = (
         Plan(
@@ -127,13 +143,6 @@ def parse(
         for size in sizes
     )
     return Arguments(layers, (on_cpu, elsewhere), batch, dtype, counted)
-
-
-def _product(features: Array, factor: Array, dtype: Any) -> Array:
-    """The features that the second factor reads, in the type of both or that of the heads."""
-    common = features.dtype if features.dtype == factor.dtype else dtype
-    found = jnp.matmul(features.astype(common), factor.astype(common), preferred_element_type=dtype)
-    return found.astype(common)
 
 
 def _divide(shape: tuple[int, int], block_size: tuple[int, int]) -> tuple[int, int, int]:

@@ -225,7 +225,7 @@ def _heads(
     biases: tuple[Array, ...] | None,
 ) -> tuple[Array, ...]:
     heads = [
-        _product(plan, features[source], kernel)
+        product(plan.dtype, features[source], kernel)
         for source, kernel in zip(plan.sources, kernels, strict=True)
     ]
     if biases is not None:
@@ -253,17 +253,18 @@ def _of_layers(
         read = features[source]
         slope = of_head if exists is None else jnp.where(exists, of_head, 0.0)
         of_biases.append(jnp.sum(slope, axis=0))
-        slope = slope.astype(_common(plan, read, kernel))
-        of_features[source] += _product(plan, slope, kernel.T)
-        of_kernels.append(_product(plan, read.T, slope))
+        slope = slope.astype(common(plan.dtype, read, kernel))
+        of_features[source] += product(plan.dtype, slope, kernel.T)
+        of_kernels.append(product(plan.dtype, read.T, slope))
     return tuple(of_features), (tuple(of_kernels), tuple(of_biases))
 
 
-def _product(plan: Plan, x: Array, y: Array) -> Array:
-    dtype = _common(plan, x, y)
-    return jnp.matmul(x.astype(dtype), y.astype(dtype), preferred_element_type=plan.dtype)
+def product(dtype: Any, x: Array, y: Array) -> Array:
+    """The product of matrices, added up in the type of the heads."""
+    factor = common(dtype, x, y)
+    return jnp.matmul(x.astype(factor), y.astype(factor), preferred_element_type=dtype)
 
 
-def _common(plan: Plan, x: Array, y: Array) -> Any:
+def common(dtype: Any, x: Array, y: Array) -> Any:
     """The type to multiply in: that of both, or that of the heads."""
-    return x.dtype if x.dtype == y.dtype else plan.dtype
+    return x.dtype if x.dtype == y.dtype else dtype

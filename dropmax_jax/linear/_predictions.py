@@ -10,7 +10,7 @@ from jax import Array, lax
 from dropmax_jax.linear import _blocks, _reductions
 from dropmax_jax.linear._division import Known, Layers, Plan
 from dropmax_jax.linear._reductions import Setting, mean_masked
-from dropmax_jax.linear._terms import Plans, on_platforms, over_shares
+from dropmax_jax.linear._terms import Plans, over_shares, ways_of
 
 
 @functools.partial(jax.jit, static_argnames=("plans", "setting"))
@@ -62,11 +62,8 @@ def top_k(
 def _log_total(layers: Layers, known: Known, plans: Plans, setting: Setting) -> Array:
     """The log `[N]` of the sum over all classes."""
     layers, known = _blocks.vary_together((layers, known))
-    ways = [
-        (_reductions.mean_mask(one.classes, one.epsilon), plan)
-        for one, plan in zip(on_platforms(setting), plans, strict=True)
-    ]
-    found = _blocks.reduce_classes((ways[0], ways[1]), layers, known, None, None)
+    ways = ways_of(_reductions.mean_mask, plans, setting)
+    found = _blocks.reduce_classes(ways, layers, known, None, None)
     return over_shares(setting.classes, found)[0]
 
 

@@ -18,33 +18,6 @@ from dropmax_jax.linear._division import Known
 _Heads = tuple[Array, ...]
 
 
-def softmax(classes: Classes) -> Reduction:
-    """The logsumexp; the sums are the logit of the label, and that of all."""
-
-    def reduce(heads: _Heads, known: Known, scalars: None, per_row: None) -> Reduced:
-        (logits,) = heads
-        logits = _checks.bounded_below(logits)
-        log_total = classes.logsumexp(logits)[:, 0]
-        of_label = classes.sum(jnp.where(known.target(), logits, 0.0))
-        every = logits if known.exists is None else jnp.where(known.exists, logits, 0.0)
-        return Reduced(log_total, (of_label, classes.sum(every)))
-
-    def pull(
-        slopes: Reduced,
-        log_total: Array,
-        heads: _Heads,
-        known: Known,
-        scalars: None,
-        per_row: None,
-    ) -> tuple[_Heads, None, None]:
-        (logits,) = heads
-        of_log_total, of_label, of_sum = _columns(slopes)
-        of_logits = of_log_total * jnp.exp(logits - log_total[:, None]) + of_sum
-        return (of_logits + jnp.where(known.target(), of_label, 0.0),), None, None
-
-    return Reduction(True, 2, reduce, pull)
-
-
 class Setting(NamedTuple):
     """What DropMax's reductions need to know while tracing.
 
@@ -86,6 +59,34 @@ class Setting(NamedTuple):
         if not self.learns_temperature:
             return jnp.zeros_like(temperature)
         return -jnp.sum(of_x * x) / temperature
+
+
+def softmax(setting: Setting) -> Reduction:
+    """The logsumexp; the sums are the logit of the label, and that of all."""
+    classes = setting.classes
+
+    def reduce(heads: _Heads, known: Known, scalars: None, per_row: None) -> Reduced:
+        (logits,) = heads
+        logits = _checks.bounded_below(logits)
+        log_total = classes.logsumexp(logits)[:, 0]
+        of_label = classes.sum(jnp.where(known.target(), logits, 0.0))
+        every = logits if known.exists is None else jnp.where(known.exists, logits, 0.0)
+        return Reduced(log_total, (of_label, classes.sum(every)))
+
+    def pull(
+        slopes: Reduced,
+        log_total: Array,
+        heads: _Heads,
+        known: Known,
+        scalars: None,
+        per_row: None,
+    ) -> tuple[_Heads, None, None]:
+        (logits,) = heads
+        of_log_total, of_label, of_sum = _columns(slopes)
+        of_logits = of_log_total * jnp.exp(logits - log_total[:, None]) + of_sum
+        return (of_logits + jnp.where(known.target(), of_label, 0.0),), None, None
+
+    return Reduction(True, 2, reduce, pull)
 
 
 def dropmax(setting: Setting) -> Reduction:
@@ -139,8 +140,9 @@ def dropmax(setting: Setting) -> Reduction:
     return Reduction(True, 4, reduce, pull)
 
 
-def mean_mask(classes: Classes, epsilon: float) -> Reduction:
+def mean_mask(setting: Setting) -> Reduction:
     """The log of the sum over classes under the mean ρ of the mask; no sums."""
+    classes, epsilon = setting.classes, setting.epsilon
 
     def reduce(heads: _Heads, known: Known, scalars: None, per_row: None) -> Reduced:
         return Reduced(classes.logsumexp(mean_masked(heads, epsilon))[:, 0], ())

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jax import Array, lax
 
 from dropmax_jax._classes import Classes
 from dropmax_jax.linear import _reductions
-from dropmax_jax.linear._blocks import Reduced, reduce_classes, vary_together
+from dropmax_jax.linear._blocks import Reduced, Reduction, Ways, reduce_classes, vary_together
 from dropmax_jax.linear._division import Known, Layers, Plan
 from dropmax_jax.linear._reductions import Setting
 
@@ -20,11 +21,7 @@ Plans = tuple[Plan, Plan]
 def softmax(layers: Layers, known: Known, *, plans: Plans, setting: Setting) -> Array:
     """The cross-entropy."""
     layers, known = vary_together((layers, known))
-    on_cpu, elsewhere = on_platforms(setting)
-    ways = (
-        (_reductions.softmax(on_cpu.classes), plans[0]),
-        (_reductions.softmax(elsewhere.classes), plans[1]),
-    )
+    ways = ways_of(_reductions.softmax, plans, setting)
     found = reduce_classes(ways, layers, known, None, None)
     log_total, (of_label, of_all) = over_shares(setting.classes, found)
     share = setting.smoothing
@@ -38,16 +35,12 @@ def dropmax(
 ) -> tuple[Array, ...]:
     """The four terms, in the order of `LossTerms`."""
     layers, known, temperature = vary_together((layers, known, temperature))
-    on_cpu, elsewhere = on_platforms(setting)
-    ways = (_reductions.dropmax(on_cpu), plans[0]), (_reductions.dropmax(elsewhere), plans[1])
+    ways = ways_of(_reductions.dropmax, plans, setting)
     found = reduce_classes(ways, layers, known, temperature, None)
     log_total, (of_label, *others) = over_shares(setting.classes, found)
     if setting.smoothing:
         # The log of the sum must be known before the labels' losses are.
-        ways = (
-            (_reductions.soft_cross_entropy(on_cpu), plans[0]),
-            (_reductions.soft_cross_entropy(elsewhere), plans[1]),
-        )
+        ways = ways_of(_reductions.soft_cross_entropy, plans, setting)
         args = vary_together((layers, known, temperature, log_total))
         _, (cross_entropy,) = over_shares(setting.classes, reduce_classes(ways, *args))
     else:
@@ -55,10 +48,12 @@ def dropmax(
     return (cross_entropy - math.log1p(setting.epsilon), *others)
 
 
-def on_platforms(setting: Setting) -> tuple[Setting, Setting]:
-    """The setting for the classes of a block, on CPU and elsewhere."""
+def ways_of(reduction: Callable[[Setting], Reduction], plans: Plans, setting: Setting) -> Ways:
+    """A reduction over the classes of a block, on CPU and elsewhere, with the plan for each."""
     here = setting.classes._replace(axis_name=None)
-    return setting._replace(classes=here._replace(by_product=True)), setting._replace(classes=here)
+    on_cpu = setting._replace(classes=here._replace(by_product=True))
+    elsewhere = setting._replace(classes=here)
+    return (reduction(on_cpu), plans[0]), (reduction(elsewhere), plans[1])
 
 
 def over_shares(classes: Classes, found: Reduced) -> tuple[Array, tuple[Array, ...]]:

@@ -162,13 +162,8 @@ def dropmax_linear_loss_and_terms(
     if not isinstance(balanced, bool):
         raise TypeError(f"balanced must be True or False, but is {_checks.describe(balanced)}")
     classes = Classes(axis_name, balanced=balanced)
-    given = _arguments.parse(
-        features,
-        _arguments.of_heads("kernels", kernels, Heads._fields),
-        None if biases is None else _arguments.of_heads("biases", biases, Heads._fields),
-        where,
-        classes,
-        block_size,
+    given = _arguments.parse_heads(
+        features, kernels, biases, Heads._fields, where, classes, block_size
     )
     labels = _arguments.labels(labels, given)
     known = _arguments.known(given, labels, classes, key)

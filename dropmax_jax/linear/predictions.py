@@ -131,13 +131,6 @@ def _parse(
     _checks.log_epsilon(epsilon)
     _checks.axis("axis_name", axis_name)
     classes = Classes(axis_name)
-    given = _arguments.parse(
-        features,
-        _arguments.of_heads("kernels", kernels, _HEADS),
-        None if biases is None else _arguments.of_heads("biases", biases, _HEADS),
-        where,
-        classes,
-        block_size,
-    )
+    given = _arguments.parse_heads(features, kernels, biases, _HEADS, where, classes, block_size)
     known = _arguments.known(given, jnp.zeros(given.batch, jnp.int32), classes)
     return given, known, _arguments.setting(given, classes, epsilon=epsilon)
