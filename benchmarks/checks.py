@@ -33,18 +33,20 @@ class LinearSize(NamedTuple):
         return f"{self.examples}x{self.classes}x{self.features}"
 
 
+def _parse_numbers(text: str, example: str) -> list[int]:
+    """Positive numbers with x between them, as many as the example has."""
+    number = "[1-9][0-9]{0,8}"
+    if re.fullmatch("x".join([number] * len(example.split("x"))), text) is None:
+        raise ValueError(f"must be a size, like {example}")
+    return [int(part) for part in text.split("x")]
+
+
 def _parse_linear_size(text: str) -> LinearSize:
-    parts = re.fullmatch("([1-9][0-9]{0,8})x([1-9][0-9]{0,8})x([1-9][0-9]{0,8})", text)
-    if parts is None:
-        raise ValueError("must be a size, like 2048x32768x256")
-    return LinearSize(*map(int, parts.groups()))
+    return LinearSize(*_parse_numbers(text, "2048x32768x256"))
 
 
 def _parse_size(text: str) -> BatchAndClasses:
-    parts = re.fullmatch("([1-9][0-9]{0,8})x([1-9][0-9]{0,8})", text)
-    if parts is None:
-        raise ValueError("must be a size, like 128x10")
-    return BatchAndClasses(*map(int, parts.groups()))
+    return BatchAndClasses(*_parse_numbers(text, "128x10"))
 
 
 SIZE = Kind(_parse_size)
