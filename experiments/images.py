@@ -14,8 +14,10 @@ from experiments.cli.errors import UserError
 from experiments.cli.train_command import TrainCommand
 from experiments.data.catalogue import ROWS
 
-FLAGS = command.Flags()
-_CONFIG = ConfigFlags(FLAGS, without=("mnist_path",), dataset=None)
+
+def config_flags(own: command.Flags) -> ConfigFlags:
+    """Defines the flags that say what to train."""
+    return ConfigFlags(own, without=("mnist_path",), dataset=None)
 
 
 def _folder(values: Mapping[str, Any]) -> Path:
@@ -24,7 +26,8 @@ def _folder(values: Mapping[str, Any]) -> Path:
     return results_folder(values["dataset"], values["model"])
 
 
-_COMMAND = TrainCommand(FLAGS, _CONFIG, "results/DATASET/MODEL", _folder)
+FLAGS = command.Flags()
+_COMMAND = TrainCommand(FLAGS, config_flags(FLAGS), "results/DATASET/MODEL", _folder)
 
 
 def main() -> None:

@@ -6,10 +6,15 @@ from experiments.cli import command
 from experiments.cli.config_flags import MNIST_DATASETS, NOT_FOR_MNIST, ConfigFlags
 from experiments.cli.train_command import TrainCommand
 
+
+def config_flags(own: command.Flags) -> ConfigFlags:
+    """Defines the flags that say what to train."""
+    return ConfigFlags(own, without=NOT_FOR_MNIST, datasets=MNIST_DATASETS)
+
+
 FLAGS = command.Flags()
-_CONFIG = ConfigFlags(FLAGS, without=NOT_FOR_MNIST, datasets=MNIST_DATASETS)
 _COMMAND = TrainCommand(
-    FLAGS, _CONFIG, "results/MODEL", lambda values: Path("results", values["model"])
+    FLAGS, config_flags(FLAGS), "results/MODEL", lambda values: Path("results", values["model"])
 )
 
 

@@ -11,11 +11,17 @@ from experiments.cli.kinds import PATH, choice, several
 # As in experiments.data.forms.variants, which imports jax and would make --help slow.
 VARIANTS = ("clean", "background_random", "background_rotation")
 
+
+def config_flags(own: command.Flags) -> ConfigFlags:
+    """Defines the flags that say what to train."""
+    return ConfigFlags(own, without=("model", "hyperparameters"), num_seeds=5)
+
+
 FLAGS = command.Flags()
 _VARIANTS = FLAGS.define(
     "variants", list(VARIANTS), "images to compare on", several(choice(VARIANTS))
 )
-_CONFIG = ConfigFlags(FLAGS, without=("model", "hyperparameters"), num_seeds=5)
+_CONFIG = config_flags(FLAGS)
 _SAVEDIR = FLAGS.define(
     "savedir",
     None,

@@ -44,6 +44,15 @@ def line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def cells_of(text: str) -> list[str]:
+    """The inverse of `line`.
+
+    >>> cells_of("| a |  | p(z|x) |")
+    ['a', '', 'p(z|x)']
+    """
+    return text[2:-2].split(" | ")
+
+
 def cell(record: Record, name: str, digits: int = 2, sign: str = "") -> str:
     """A value with its half width; empty if the value is NaN, as for a missing one.
 

@@ -266,7 +266,13 @@ class Config:
         try:
             own = {names.get(name, name): value for name, value in values.items()}
             tuples = {name: tuple(own[name]) for name in _TUPLES if name in own or name == "seeds"}
-            config = cls(**{**own, "model": own["model"], **tuples})
+            own |= {"model": own["model"], **tuples}
+            if unknown := [name for name in own if name not in SETTINGS]:
+                raise UserError(
+                    f"this version does not know its {unknown[0]!r}, which a newer one may have "
+                    "written"
+                )
+            config = cls(**own)
         except KeyError as error:
             raise UserError(f"it lacks {error}") from error
         except (TypeError, AttributeError) as error:
