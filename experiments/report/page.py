@@ -43,7 +43,7 @@ class _Section(NamedTuple):
 
     Attributes:
         id: To link to.
-        name: Of its folder.
+        name: Of its folder, below that of the results or of the comparison.
         state: How far it came; empty for a finished run.
         run: What was read.
         settings: Names and values that differ from the defaults.
@@ -90,14 +90,17 @@ def render(read: Results, given: Path, results: Path, command: str) -> str:
         command: That makes the page.
     """
 
-    def name_of(path: Path) -> str:
-        inside = path.relative_to(results)
-        return printable(inside if inside.parts else results.name)
+    def name_of(path: Path, above: Path = results) -> str:
+        inside = path.relative_to(above)
+        return printable(inside if inside.parts else path.name)
 
-    def group(runs: list[Run], start: int) -> _Group:
+    def group(runs: list[Run], start: int, above: Path = results) -> _Group:
         sections = [
             _section(
-                run, f"run-{number}", name_of(run.folder), given / run.folder.relative_to(results)
+                run,
+                f"run-{number}",
+                name_of(run.folder, above),
+                given / run.folder.relative_to(results),
             )
             for number, run in enumerate(runs, start)
         ]
@@ -108,7 +111,7 @@ def render(read: Results, given: Path, results: Path, command: str) -> str:
     chapters = []
     for number, comparison in enumerate(read.comparisons, 1):
         name = name_of(comparison.folder)
-        own = group(comparison.runs, count + 1)
+        own = group(comparison.runs, count + 1, comparison.folder)
         chapters.append(_Chapter(f"table-{number}", name, comparison, own))
         count += len(comparison.runs)
     style, script = (_asset(name) for name in ("style.css", "page.js"))
@@ -196,11 +199,13 @@ def _settings(config: Config, are_default: bool) -> dict[str, str]:
 
 
 def _said(value: Any) -> str:
+    if value is None:
+        return "not set"
     if isinstance(value, Mapping):
-        return printable(", ".join(f"{name}={each}" for name, each in value.items()))
+        value = tuple(f"{name}={each}" for name, each in value.items())
     if isinstance(value, tuple):
-        return printable(", ".join(map(str, value)))
-    return "not set" if value is None else printable(value)
+        return printable(", ".join(map(str, value))) or "none"
+    return printable(value)
 
 
 def _row(section: _Section) -> list[Cell]:
