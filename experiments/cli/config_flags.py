@@ -73,7 +73,8 @@ class ConfigFlags:
     def values(self) -> dict[str, Any]:
         """The fields' values, by their names; the data set's recipe, where no flag is given."""
         values = {
-            name: SETTINGS[name].combine(*(holder.value for holder in holders))
+            # What a holder gives may not be None, as `all` is.
+            name: SETTINGS[name].combine(*(self._own.values[each.name].value for each in holders))
             for name, holders in self._flags.items()
         }
         recipe = row_of(values.get("dataset") or "auto").recipe
