@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from experiments.cli.errors import UserError
 from experiments.report.comparisons import Comparison, is_of_command, read_comparison
-from experiments.report.figures import KINDS, Figure, Room, embedded
+from experiments.report.figures import KINDS, Figure, embedded
 from experiments.report.left_out import LeftOut, reason_of
 from experiments.report.runs import Run, read_run
 
@@ -61,8 +61,7 @@ def read_results(results: Path) -> Results:
         shown = [folder / name for name in names if Path(name).suffix.lower() in KINDS]
         if shown:
             pictures.setdefault(owner, []).extend(shown)
-    room = Room()
-    figures = {path: embedded(of, results, room, left_out) for path, of in pictures.items()}
+    figures = embedded(pictures, results, left_out)
     alone: list[Run] = []
     for path, run in runs.items():
         own = run._replace(figures=figures.pop(path, []))
@@ -72,7 +71,7 @@ def read_results(results: Path) -> Results:
         comparison._replace(figures=figures.pop(path, []))
         for path, comparison in comparisons.items()
     ]
-    return Results(alone, found, {path: of for path, of in figures.items() if of}, left_out)
+    return Results(alone, found, figures, left_out)
 
 
 def _folders(results: Path, left_out: list[LeftOut]) -> Iterator[tuple[Path, list[str]]]:

@@ -103,7 +103,7 @@ def _summary(values: Any, config: Config) -> Summary:
             int(values["num_train"]),
             _test(values, len(config.seeds)),
             {printable(name): _test(found, len(config.seeds)) for name, found in others.items()},
-            float(values["train_seconds"]),
+            _finite(values["train_seconds"]),
             printable(values["device"]),
             {printable(name): printable(text) for name, text in values["versions"].items()},
         )
@@ -114,11 +114,18 @@ def _summary(values: Any, config: Config) -> Summary:
 
 
 def _test(values: Mapping[str, Any], num_seeds: int) -> Test:
-    test = {name: [float(value) for value in values[f"test_{name}"]] for name in FIGURES}
+    test = {name: [_finite(value) for value in values[f"test_{name}"]] for name in FIGURES}
     for name, found in test.items():
         if len(found) != num_seeds:
             raise UserError(f"it has {len(found)} values of test_{name} for {num_seeds} seeds")
     return test
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise UserError(f"it has {number} for a number")
+    return number
 
 
 def _lines(file: Path, results: Path) -> list[str]:
