@@ -27,7 +27,8 @@ def _folder(values: Mapping[str, Any]) -> Path:
 
 
 FLAGS = command.Flags()
-_COMMAND = TrainCommand(FLAGS, config_flags(FLAGS), "results/DATASET/MODEL", _folder)
+_CONFIG = config_flags(FLAGS)
+_COMMAND = TrainCommand(FLAGS, _CONFIG, "results/DATASET/MODEL", _folder)
 
 
 def main() -> None:

@@ -13,8 +13,9 @@ def config_flags(own: command.Flags) -> ConfigFlags:
 
 
 FLAGS = command.Flags()
+_CONFIG = config_flags(FLAGS)
 _COMMAND = TrainCommand(
-    FLAGS, config_flags(FLAGS), "results/MODEL", lambda values: Path("results", values["model"])
+    FLAGS, _CONFIG, "results/MODEL", lambda values: Path("results", values["model"])
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from experiments.many_classes import report as many_classes
-from experiments.many_classes.comparison import METHODS, Row
+from experiments.many_classes.comparison import FIGURES, METHODS, Row
 from tests.browser.conftest import assert_accessible
 from tests.experiments.report.made import SVG, config_of, make_run
 from tests.experiments.runner import ROOT
@@ -35,7 +35,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "seeds" / "masks.svg").write_bytes(SVG)
     shutil.copytree(folder / "run_1", folder / "damaged")
     (folder / "damaged" / "config.json").write_text("{")
-    tests = {"unseen faces": {name: [10.0, 11.5] for name in many_classes.FIGURES}}
+    tests = {"unseen faces": {name: [10.0, 11.5] for name in FIGURES}}
     rows = [Row("glyphs:62", 62, 60, name, 0.5, tests, 60.0, {}) for name in METHODS]
     many_classes_folder = folder / "many_classes"
     make_run(many_classes_folder / "60_epochs" / "softmax,dropout_rate=0")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from experiments.many_classes import report as many_classes
-from experiments.many_classes.comparison import METHODS, Row
+from experiments.many_classes.comparison import FIGURES, METHODS, Row
 from experiments.report import __main__ as report
 from experiments.report import comparisons, figures
 from experiments.report.folders import Results, read_results
@@ -360,7 +360,7 @@ def test_runs_belong_to_the_comparison_above_them(results: Path, tmp_path: Path)
 
 
 def test_what_many_classes_writes_can_be_read(tmp_path: Path) -> None:
-    tests = {"unseen faces": {name: [10.0, 11.5] for name in many_classes.FIGURES}}
+    tests = {"unseen faces": {name: [10.0, 11.5] for name in FIGURES}}
     rows = [Row("glyphs:62", 62, 60, name, 0.5, tests, 60.0, {}) for name in METHODS]
     many_classes.write(rows, tmp_path)
     (comparison,) = read_results(tmp_path).comparisons
