@@ -71,7 +71,7 @@ def read_results(results: Path) -> Results:
         comparison._replace(figures=figures.pop(path, []))
         for path, comparison in comparisons.items()
     ]
-    return Results(alone, found, figures, left_out)
+    return Results(alone, found, figures, sorted(left_out))
 
 
 def _folders(results: Path, left_out: list[LeftOut]) -> Iterator[tuple[Path, list[str]]]:

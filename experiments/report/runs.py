@@ -69,10 +69,11 @@ def read_run(folder: Path, results: Path) -> Run:
     Raises:
         UserError: `config.json` is none that can be read; with the reason alone.
     """
+    values = _json(folder / "config.json", results)
     try:
-        config = Config.from_json(_json(folder / "config.json", results))
+        config = Config.from_json(values)
     except UserError as error:
-        raise UserError(f"is not the configuration of a run: {error}") from error
+        raise UserError(f"it is not the configuration of a run: {error}") from error
     lines = _lines(folder / "metrics.jsonl", results)
     summary, problem = None, ""
     if os.path.lexists(folder / "summary.json"):

@@ -4,6 +4,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     many_classes_folder = folder / "many_classes"
     make_run(many_classes_folder / "60_epochs" / "softmax,dropout_rate=0")
     many_classes.write(rows, many_classes_folder)
-    subprocess.run(
-        [sys.executable, "-m", "experiments.report", f"--results={folder}"], cwd=ROOT, check=True
-    )
+    make_report(folder)
     return folder / "report.html"
+
+
+def make_report(folder: Path) -> None:
+    command = [sys.executable, "-m", "experiments.report", f"--results={folder}"]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 @pytest.fixture
@@ -215,3 +219,18 @@ def test_is_read_without_scripts(browser: Browser, report: Path) -> None:
     expect(page.locator("details.run[open] .command")).to_be_visible()
     assert page.get_by_role("button").count() == 0
     context.close()
+
+
+def test_two_hundred_runs_are_quick(page: Page, tmp_path: Path) -> None:
+    """The limits are many times what an idle machine needs."""
+    for number in range(200):
+        config = config_of(seeds=(0, 1, 2), learning_rate=0.001 * (number + 1))
+        make_run(tmp_path / f"run_{number}", config, 200.0 - number)
+    start = time.monotonic()
+    make_report(tmp_path)
+    page.goto((tmp_path / "report.html").as_uri())
+    assert time.monotonic() - start < 30
+    start = time.monotonic()
+    header(page, "test error").click()
+    assert column(page, 0) == [f"run_{number}" for number in reversed(range(200))]
+    assert time.monotonic() - start < 5

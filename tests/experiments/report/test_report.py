@@ -250,7 +250,7 @@ def test_damage_is_on_the_page(results: Path, capfd: pytest.CaptureFixture[str])
     assert "2 things were left out." in text
     assert "dropmax damaged dropmax lenet mnist 1 2 of 2 " in text
     assert "dropmax/summary.json : it is damaged: Expecting" in text
-    assert "newer/config.json : is not the configuration of a run: this version does not" in text
+    assert "newer/config.json : it is not the configuration of a run: this version does not" in text
 
 
 def test_a_run_without_a_test_is_to_be_tested(
