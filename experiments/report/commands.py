@@ -32,17 +32,25 @@ def rerun(config: Config, folder: Path, is_finished: bool) -> str:
     Raises:
         UserError: No command trains such a run.
     """
-    variant = folder.parent.name
+    whole = folder.resolve()
+    variant = whole.parent.name
     if variant in calibration.VARIANTS[1:]:
         # Only this command changes images. It trains all its methods.
-        own = [f"--variants={variant}", f"--savedir={folder.parents[1]}{'_again' * is_finished}"]
+        above = _named(folder.parents[1] if len(folder.parts) > 2 else whole.parents[1])
+        own = [f"--variants={variant}", f"--savedir={above}{'_again' * is_finished}"]
         return _line("calibration", arguments(config, calibration.config_flags), own, config)
+    folder = _named(folder)
     own = [f"--savedir={folder}_again"] if is_finished else [f"--savedir={folder}", "--resume"]
     if row_of(config.dataset).source == "mnist":
         given = arguments(config, mnist.config_flags)
         if given is not None:
             return _line("mnist", given, own, config)
     return _line("images", arguments(config, images.config_flags), own, config)
+
+
+def _named(folder: Path) -> Path:
+    """A path that ends in the folder's name, unlike `.` and `..`."""
+    return folder.resolve() if folder.name in {"", ".."} else folder
 
 
 def arguments(config: Config, define: DefineFlags) -> list[str] | None:

@@ -47,8 +47,8 @@ class Cell(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The number as text, empty if there is none."""
-        return "" if math.isnan(self.value) else repr(self.value)
+        """The number as JavaScript reads it, empty if there is none."""
+        return "" if math.isnan(self.value) else repr(self.value).replace("inf", "Infinity")
 
 
 class Table(NamedTuple):
@@ -140,8 +140,14 @@ def read_comparison(
 
 
 def is_of_command(name: str) -> bool:
-    """Whether a file of this name holds a table of a command."""
-    return Path(name).suffix in {".csv", ".md"} and Path(name).stem in COMMANDS
+    """Whether a folder with a file of this name is a command's.
+
+    >>> is_of_command("table.csv"), is_of_command("table.md"), is_of_command("alternatives.md")
+    (True, False, True)
+    """
+    # The alternatives alone have no CSV file, and texts of the other names may be any.
+    path = Path(name)
+    return (path.suffix == ".csv" and path.stem in COMMANDS) or name == "alternatives.md"
 
 
 def parts_of(text: str) -> list[Part]:

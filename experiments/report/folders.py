@@ -49,12 +49,10 @@ def read_results(results: Path) -> Results:
         above = [folder, *folder.parents]
         if "config.json" in names:
             try:
-                runs[folder] = read_run(folder, results)
+                runs[folder] = read_run(folder, results, left_out)
             except UserError as error:
                 left_out.append(LeftOut(folder / "config.json", str(error)))
                 continue
-            if runs[folder].problem:
-                left_out.append(LeftOut(folder / "summary.json", runs[folder].problem))
         elif any(map(is_of_command, names)):
             comparisons[folder] = read_comparison(folder, names, results, left_out)
         owner = next((path for path in above if path in runs or path in comparisons), folder)

@@ -20,9 +20,8 @@ from experiments.report.runs import FIGURES, Run, Test
 from experiments.reports.statistics import mean_and_half_width
 from experiments.train.config import Config
 
-GENERATOR = "experiments.report of DropMax for JAX"
+MARK = '<meta name="generator" content="experiments.report of DropMax for JAX">'
 """The page says who wrote it, so that it may be written again."""
-MARK = f'<meta name="generator" content="{GENERATOR}">'
 
 _ASSETS = Path(__file__).parent / "assets"
 _FIGURE_TITLES = {

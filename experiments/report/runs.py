@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from experiments.cli.errors import UserError, printable
 from experiments.report.figures import Figure
-from experiments.report.left_out import checked, reason_of
+from experiments.report.left_out import LeftOut, checked, reason_of
 from experiments.train.config import Config
 
 FIGURES = {"error_percent": 2, "nll": 3, "ece_percent": 2, "brier": 3}
@@ -63,8 +63,8 @@ class Run(NamedTuple):
     figures: list[Figure]
 
 
-def read_run(folder: Path, results: Path) -> Run:
-    """Reads the run in a folder, without its pictures.
+def read_run(folder: Path, results: Path, left_out: list[LeftOut]) -> Run:
+    """Reads the run in a folder, without its pictures; notes in `left_out` what cannot be read.
 
     Raises:
         UserError: `config.json` is none that can be read; with the reason alone.
@@ -74,15 +74,22 @@ def read_run(folder: Path, results: Path) -> Run:
         config = Config.from_json(values)
     except UserError as error:
         raise UserError(f"it is not the configuration of a run: {error}") from error
-    lines = _lines(folder / "metrics.jsonl", results)
     summary, problem = None, ""
     if os.path.lexists(folder / "summary.json"):
         try:
             summary = _summary(_json(folder / "summary.json", results), config)
         except UserError as error:
             problem = str(error)
-    error_percent = _validation_error(lines)
-    return Run(folder, config, len(lines), error_percent, summary, problem, _written(folder), [])
+            left_out.append(LeftOut(folder / "summary.json", problem))
+    num_epochs, error_percent = 0, math.nan
+    if summary is not None or os.path.lexists(folder / "metrics.jsonl"):
+        try:
+            num_epochs, error_percent = _progress(folder / "metrics.jsonl", results)
+            if summary is not None and num_epochs != config.num_epochs:
+                raise UserError(f"it has {num_epochs} of {config.num_epochs} epochs")
+        except UserError as error:
+            left_out.append(LeftOut(folder / "metrics.jsonl", str(error)))
+    return Run(folder, config, num_epochs, error_percent, summary, problem, _written(folder), [])
 
 
 def _json(file: Path, results: Path) -> Any:
@@ -129,30 +136,25 @@ def _finite(value: Any) -> float:
     return number
 
 
-def _lines(file: Path, results: Path) -> list[str]:
-    """The lines of `metrics.jsonl`, one an epoch; none if there are none to be read."""
+def _progress(file: Path, results: Path) -> tuple[int, float]:
+    """How many epochs are written down, and the validation error after the last."""
     try:
-        return checked(file, results).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError, UserError):
-        return []
-
-
-def _validation_error(lines: list[str]) -> float:
-    try:
-        found = json.loads(lines[-1])["validation_error_percent"]
-        values = found if isinstance(found, list) else [found]
-        return math.fsum(values) / len(values)
-    except (ArithmeticError, LookupError, TypeError, ValueError):
-        return math.nan
+        lines = checked(file, results).read_text(encoding="utf-8").splitlines()
+        errors = json.loads(lines[-1])["validation_error_percent"] if lines else math.nan
+        errors = errors if isinstance(errors, list) else [errors]
+        return len(lines), math.fsum(errors) / len(errors)
+    except OSError as error:
+        raise UserError(f"it cannot be read: {reason_of(error)}") from error
+    except LookupError as error:
+        raise UserError(f"it lacks {error}") from error
+    except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(f"it is damaged: {error}") from error
 
 
 def _written(folder: Path) -> float:
-    times = []
     for name in ("summary.json", "metrics.jsonl", "config.json"):
         try:
-            times.append((folder / name).stat().st_mtime)
+            return (folder / name).stat().st_mtime
         except OSError:
             continue
-        if name == "summary.json":
-            break  # Nothing that comes later is of the training.
-    return times[0] if times else 0.0
+    return 0.0

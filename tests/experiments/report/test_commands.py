@@ -115,6 +115,24 @@ def test_the_calibration_alone_changes_images() -> None:
     assert dataclasses.replace(asked, **{name: getattr(config, name) for name in FOLLOWS}) == config
 
 
+@pytest.mark.parametrize("given", [".", "..", "../run", "../../../background_random/run"])
+def test_a_folder_has_its_name_wherever_the_user_is(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = tmp_path / "background_random" / "run" / "inside"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside.parent if given in {".", "../run"} else inside)
+    line = rerun(config_of("softmax"), Path(given), is_finished=True)
+    (savedir,) = (word for word in shlex.split(line) if word.startswith("--savedir="))
+    asked = Path(savedir.removeprefix("--savedir="))
+    assert asked.resolve() == tmp_path.with_name(f"{tmp_path.name}_again")
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    monkeypatch.chdir(plain)
+    line = rerun(config_of("softmax"), Path(), is_finished=True)
+    assert f"--savedir={plain}_again" in line
+
+
 def test_variables_give_the_settings_of_jax(tmp_path: Path) -> None:
     settings = {**jax_settings.DEFAULTS, "enable_x64": True, "default_matmul_precision": "highest"}
     line = rerun(config_of(jax_settings=settings), tmp_path, is_finished=True)
