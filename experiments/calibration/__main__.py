@@ -15,7 +15,7 @@ FLAGS = command.Flags()
 _VARIANTS = FLAGS.define(
     "variants", list(VARIANTS), "images to compare on", several(choice(VARIANTS))
 )
-_CONFIG = ConfigFlags(FLAGS, without=("model", "hyperparameters"), num_seeds=5)
+_CONFIG = ConfigFlags(FLAGS, without=("model", "hyperparameters", "record_test"), num_seeds=5)
 _SAVEDIR = FLAGS.define(
     "savedir",
     None,

@@ -6,8 +6,10 @@ The user's backend need not be installed, and his style may need what is not, su
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from experiments.runtime.files import replacing
 
@@ -31,13 +33,36 @@ with _without_the_users_backend():
     import matplotlib.style
     from matplotlib.figure import Figure
 
-__all__ = ["Figure", "in_own_style", "save"]
+__all__ = ["OKABE_ITO", "Figure", "in_own_style", "save"]
+
+# Okabe and Ito, Color Universal Design, 2008: colours that the colour-blind tell apart too.
+OKABE_ITO = {
+    "blue": "#0072B2",
+    "vermillion": "#D55E00",
+    "green": "#009E73",
+    "purple": "#CC79A7",
+    "sky blue": "#56B4E9",
+    "orange": "#E69F00",
+    "yellow": "#F0E442",
+    "black": "#000000",
+}
 
 in_own_style = matplotlib.style.context("default")
 """A decorator of what draws: the user's own settings neither change a picture nor prevent it."""
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG, whole or not at all."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+    """Writes a figure as PNG or SVG, by the file's suffix, whole or not at all.
+
+    The same figure gives the same bytes.
+    """
+    kind = path.suffix[1:].lower()
+    options: Any = {"metadata": {"Date": None}} if kind == "svg" else {}
+    with (
+        replacing(path) as temporary,
+        warnings.catch_warnings(),
+        matplotlib.rc_context({"svg.hashsalt": path.stem}),
+    ):
+        # A name may have letters of scripts that the font lacks; it draws boxes for them.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        figure.savefig(temporary, dpi=120, format=kind, **options)

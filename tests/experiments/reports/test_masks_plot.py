@@ -10,9 +10,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments.data.split import Split
-from experiments.reports import masks_plot, plots
+from experiments.reports import plots
+from experiments.reports.class_matrices import (
+    MOST_CLASSES,
+    chosen_classes,
+    class_means,
+    confusion_counts,
+)
 from experiments.reports.drawing import save
-from experiments.reports.masks_plot import chosen_classes, class_means, confusion_counts
 from experiments.reports.tables import shortened
 
 
@@ -78,7 +83,7 @@ def test_without_confusions_those_that_retain_each_other_are_chosen() -> None:
     average = np.full((60, 60), 0.1) + 0.9 * np.eye(60)
     average[7, 50] = average[50, 7] = 0.5
     found = chosen_classes(np.eye(60, dtype=int), average).tolist()
-    assert len(found) == masks_plot.MOST_CLASSES
+    assert len(found) == MOST_CLASSES
     assert abs(found.index(7) - found.index(50)) == 1
 
 
@@ -89,7 +94,7 @@ def test_the_picture_is_of_the_model(drawn: list[Figure], count: int) -> None:
     plots.masks(test, retained, alone, masked, Path("none.png"), names, False)
     retains, confuses = drawn[0].axes[:2]
     labels = [label.get_text() for label in retains.get_yticklabels()]
-    assert len(labels) == min(count, masks_plot.MOST_CLASSES)
+    assert len(labels) == min(count, MOST_CLASSES)
     classes = [names.index(label) for label in labels]
     for axes in (retains, confuses):
         assert [label.get_text() for label in axes.get_xticklabels()] == labels
