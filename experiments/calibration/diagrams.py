@@ -16,11 +16,15 @@ _LINE_STYLES = {"predictive_entropy": "-", "mutual_information": "--"}
 
 @in_own_style
 def reliability_diagrams(measured: Measurements, path: Path) -> None:
+    """Writes the figure of `draw_reliability` as a PNG."""
+    save(draw_reliability(measured), path)
+
+
+def draw_reliability(measured: Measurements) -> Figure:
     """Draws, for each variant and method, accuracy over confidence and how often each occurs.
 
     Args:
         measured: By the variant of the images, and by the method.
-        path: Of the PNG.
     """
     methods = list(next(iter(measured.values())))
     num_rows, num_columns = len(measured), len(methods)
@@ -50,7 +54,7 @@ def reliability_diagrams(measured: Measurements, path: Path) -> None:
                 histogram.set_ylabel("share")
     legend = grid[0, 0].get_legend_handles_labels()
     figure.legend(*legend, loc="outside upper center", ncols=3, fontsize="small")
-    save(figure, path)
+    return figure
 
 
 def _reliability_diagram(axes: Any, measurement: Measurement) -> None:
