@@ -18,15 +18,18 @@ from experiments.figures.subject import Drawn, Subject
 from experiments.reports.drawing import OKABE_ITO, Figure
 
 NUM_CLASSES = 5
-NUM_MASKS = 500
+NUM_MASKS = 200
 _SEED = 0
-_PER_CLASS = 60
+_PER_CLASS = 200
+_DRAWN = 30
 _WIDTH = 32
-_STEPS = 1000
+_STEPS = 500
 _SINGLE = 4
 _LIMIT = 3.2
-_SIDE = 160
-_COLORS = [OKABE_ITO[name] for name in ("blue", "orange", "green", "purple", "sky blue")]
+_SIDE = 120
+_SHADES = 4
+# Grey, which stays apart from the others when all are pale.
+_COLORS = [*(OKABE_ITO[name] for name in ("blue", "orange", "green", "purple")), "#555555"]
 _MARKERS = ("o", "s", "^", "D", "v")
 
 
@@ -127,7 +130,7 @@ def draw(subject: Subject) -> Drawn | str:
     if method.sample_log_probs is None:
         return f"{subject.method} draws no masks to predict"
     toy = train(method, dict(subject.run.config.hyperparameters))
-    figure = Figure(figsize=(9.6, 6.7), layout="constrained")
+    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
     panels = figure.subplots(2, 3).ravel()
     titles = [
         *(f"mask {number + 1}" for number in range(_SINGLE)),
@@ -159,7 +162,8 @@ def draw(subject: Subject) -> Drawn | str:
 def _draw_plane(axes: Any, probs: np.ndarray, toy: Toy) -> None:
     colors = np.array([_rgb(color) for color in _COLORS])
     predicted, sure = probs.argmax(-1), probs.max(-1)[..., None]
-    ground = 1 - 0.55 * sure * (1 - colors[predicted])
+    # Few shades, which can be told apart.
+    ground = 1 - 0.5 * np.ceil(_SHADES * sure) / _SHADES * (1 - colors[predicted])
     extent = (-_LIMIT, _LIMIT, -_LIMIT, _LIMIT)
     axes.imshow(ground, origin="lower", extent=extent, interpolation="nearest")
     side = np.linspace(-_LIMIT, _LIMIT, len(probs))
@@ -167,14 +171,14 @@ def _draw_plane(axes: Any, probs: np.ndarray, toy: Toy) -> None:
         inside = (predicted == number).astype(float)
         if 0 < inside.mean() < 1:
             axes.contour(side, side, inside, levels=[0.5], colors="black", linewidths=0.8)
-        own = toy.points[toy.labels == number]
+        own = toy.points[toy.labels == number][:_DRAWN]
         axes.plot(
             *own.T,
             _MARKERS[number],
             color=_COLORS[number],
             mec="black",
             mew=0.4,
-            ms=3.5,
+            ms=3,
             label=f"class {number + 1}",
         )
     axes.set(xlim=(-_LIMIT, _LIMIT), ylim=(-_LIMIT, _LIMIT), xticks=(), yticks=(), aspect="equal")

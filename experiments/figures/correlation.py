@@ -163,4 +163,6 @@ def _draw_pairs(axes: Any, through: np.ndarray, both_ways: np.ndarray, names: li
         xlabel=r"correlation of $\rho$",
         ylabel="confused, % (mean of both ways)",
     )
+    axes.locator_params(axis="x", nbins=4)
+    axes.set_box_aspect(1)
     axes.grid(alpha=0.3)

@@ -18,6 +18,8 @@ _SHOWN = 4
 _RIGHT: dict[str, Any] = {"color": OKABE_ITO["orange"], "hatch": "////", "edgecolor": "black"}
 _OTHER: dict[str, Any] = {"color": OKABE_ITO["blue"], "edgecolor": "black"}
 
+_PREDICTED: dict[str, Any] = {"marker": "D", "ls": "", "color": "white", "mec": "black", "ms": 4.5}
+
 
 def entropies(log_probs: np.ndarray) -> np.ndarray:
     """The predictive entropies `[N]` of log-probabilities `[N, K]`, in nats."""
@@ -70,8 +72,7 @@ def draw(subject: Subject) -> Drawn | str:
         panels = side.subplots(len(shown), 2, width_ratios=(1, 3.4), squeeze=False)
         for index, (picture, bars) in zip(shown, panels, strict=True):
             _draw_picture(picture, subject, index, entropy[index])
-            _draw_bars(bars, subject, index, retained[index])
-            bars.set_ylabel("p(z|x)")
+            _draw_prior(bars, subject, index, retained[index])
     _add_legend(figure)
     tenth = max(1, len(labels) // 10)
     order = np.argsort(entropy, kind="stable")
@@ -107,9 +108,8 @@ def draw_posterior(subject: Subject) -> Drawn | str:
     panels = figure.subplots(len(hard), 3, width_ratios=(1, 3, 3), squeeze=False)
     for index, (picture, before, given) in zip(hard, panels, strict=True):
         _draw_picture(picture, subject, index, entropy[index])
-        _draw_bars(before, subject, index, prior[index])
-        _draw_bars(given, subject, index, after[index], prior[index])
-        before.set_ylabel("p(z|x)")
+        _draw_prior(before, subject, index, prior[index])
+        _draw_bars(given, subject, index, prior[index], after[index])
         given.set_ylabel("q(z|x,y)")
     panels[0, 1].set_title("before the label is known")
     panels[0, 2].set_title("given the label")
@@ -133,20 +133,22 @@ def _draw_picture(axes: Any, subject: Subject, index: int, entropy: float) -> No
     axes.set_title(f"H = {abs(entropy):.2f}", fontsize=8, pad=2)
 
 
+def _draw_prior(axes: Any, subject: Subject, index: int, retained: np.ndarray) -> None:
+    classes = _draw_bars(axes, subject, index, retained, retained)
+    axes.plot(range(len(classes)), np.exp(subject.log_probs[0, index])[classes], **_PREDICTED)
+    axes.set_ylabel("p(z|x)")
+
+
 def _draw_bars(
-    axes: Any,
-    subject: Subject,
-    index: int,
-    retained: np.ndarray,
-    chosen_by: np.ndarray | None = None,
-) -> None:
-    """Draws an image's bars, of the classes that `chosen_by` retains, or else `retained`."""
+    axes: Any, subject: Subject, index: int, retained: np.ndarray, height: np.ndarray
+) -> np.ndarray:
+    """Draws bars of some height; returns which classes, chosen by what is likely and retained."""
     probs, true = np.exp(subject.log_probs[0, index]), int(subject.data.test.labels[index])
-    classes = classes_of_bars(probs, retained if chosen_by is None else chosen_by, true)
+    classes = classes_of_bars(probs, retained, true)
     for place, number in enumerate(classes):
-        axes.bar(place, retained[number], 0.7, **(_RIGHT if number == true else _OTHER), lw=0.6)
-    axes.plot(range(len(classes)), probs[classes], "D", color="white", mec="black", ms=4.5)
+        axes.bar(place, height[number], 0.7, **(_RIGHT if number == true else _OTHER), lw=0.6)
     name_bars(axes, subject.class_names, classes, true)
+    return classes
 
 
 def _add_legend(figure: Figure) -> None:
@@ -155,9 +157,7 @@ def _add_legend(figure: Figure) -> None:
     handles = [
         axes.bar(0, 0, label="right class", **_RIGHT),
         axes.bar(0, 0, label="other classes", **_OTHER),
-        axes.plot([], [], "D", color="white", mec="black", ms=4.5, label="predicted probability")[
-            0
-        ],
+        axes.plot([], [], label="predicted probability", **_PREDICTED)[0],
     ]
     axes.remove()
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)

@@ -45,13 +45,13 @@ def draw(subject: Subject) -> Drawn | str:
     if subject.run.setup.method.sample_log_probs is None:
         return f"{subject.method} draws no masks to predict"
     labels, entropy = subject.data.test.labels, entropies(subject.log_probs[0])
-    figure = Figure(figsize=(10, 4.3), layout="constrained")
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
     sides: Any = figure.subfigures(1, 2)
     numbers = []
     for side, title, sign in zip(sides, ("easy", "difficult"), (1, -1), strict=True):
         index = int(easiest(sign * entropy, labels, 1)[0])
         side.suptitle(f"{title} test image")
-        picture, triangle = side.subplots(1, 2, width_ratios=(1, 4))
+        picture, triangle = side.subplots(1, 2, width_ratios=(1, 4.5))
         name = subject.class_names[labels[index]]
         draw_image(picture, subject.data.test.images[index], subject.strokes)
         picture.set_title(f"right: {shortened(name)}", fontsize=9, parse_math=False)
@@ -116,6 +116,6 @@ def _draw_triangle(
             fontsize=9,
             parse_math=False,
         )
-    axes.set(xlim=(-0.2, 1.2), ylim=(-0.25, 1.08), aspect="equal")
+    axes.set(xlim=(-0.1, 1.1), ylim=(-0.2, 1.04), aspect="equal")
     axes.set_axis_off()
     return shares

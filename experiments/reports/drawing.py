@@ -57,7 +57,11 @@ def save(figure: Figure, path: Path) -> None:
     The same figure gives the same bytes.
     """
     kind = path.suffix[1:].lower()
-    options: Any = {"metadata": {"Date": None}} if kind == "svg" else {}
+    # A date would make every file a new one.
+    options: dict[str, Any] = {
+        "png": {"pil_kwargs": {"optimize": True}},
+        "svg": {"metadata": {"Date": None}},
+    }[kind]
     with (
         replacing(path) as temporary,
         warnings.catch_warnings(),
