@@ -57,6 +57,8 @@ def correlations(retained: np.ndarray) -> np.ndarray:
 def agreement(one: np.ndarray, other: np.ndarray) -> Agreement:
     """Compares two symmetric matrices `[K, K]`, whose diagonals do not count."""
     pairs = np.triu_indices(len(one), 1)
+    if not all(len(matrix[pairs]) and np.ptp(matrix[pairs]) for matrix in (one, other)):
+        return Agreement(float("nan"), float("nan"))
     ranks, of_pairs = _standard_ranks(one[pairs]), np.zeros(other.shape)
     of_pairs[pairs] = _standard_ranks(other[pairs])
     of_pairs += of_pairs.T
@@ -65,8 +67,6 @@ def agreement(one: np.ndarray, other: np.ndarray) -> Agreement:
         return float(np.mean(ranks * of_pairs[order[pairs[0]], order[pairs[1]]]))
 
     found = correlation(np.arange(len(one)))
-    if np.isnan(found):
-        return Agreement(found, found)
     rng = np.random.default_rng(_SEED)
     as_good = sum(
         # Permutations that leave the matrix as it is must not differ by rounding.
@@ -77,9 +77,7 @@ def agreement(one: np.ndarray, other: np.ndarray) -> Agreement:
 
 
 def _standard_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks with mean 0 and variance 1; NaN if all values are equal, or there are none."""
-    if len(values) == 0 or np.ptp(values) == 0:
-        return np.full(len(values), np.nan)
+    """Ranks with mean 0 and variance 1."""
     ranks = np.asarray(rankdata(values), float)
     standard: np.ndarray = (ranks - ranks.mean()) / ranks.std()
     return standard
@@ -123,10 +121,8 @@ def draw(subject: Subject) -> Drawn | str:
     return Drawn(
         figure,
         "Left: the correlation, over the test images, of the probabilities with which the model "
-        "retains two classes. Middle: how often it takes a class for another; white is never, and "
-        "grey cells hold what is right. Right: each point is a pair of classes, with the mean of "
-        "its two confusions. An image has one right class, which is retained, so that most "
-        "correlations are below zero; those of classes that are confused are higher. Spearman's "
+        "retains two classes. Middle: how often it takes a class for another; white is never. "
+        "Right: each point is a pair of classes, with the mean of its two confusions. Spearman's "
         f"rank correlation over the pairs is {found.rank_correlation:.2f}, p = "
         f"{found.p_value:.2g} (one-sided Mantel test, {_PERMUTATIONS:,} permutations of the "
         f"classes). The pairs most often confused, with their correlation: {pairs}.",

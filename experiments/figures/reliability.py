@@ -6,7 +6,7 @@ from experiments.calibration.diagrams import draw_reliability
 from experiments.calibration.measures import NUM_BINS, measure_predictions
 from experiments.calibration.predictions import Predictions
 from experiments.figures.subject import Drawn, Subject, names_of
-from experiments.reports.statistics import mean_and_half_width
+from experiments.reports.tables import cell, means
 
 
 def draw(subjects: Sequence[Subject]) -> Drawn | str:
@@ -16,15 +16,15 @@ def draw(subjects: Sequence[Subject]) -> Drawn | str:
         name: measure_predictions(Predictions(subject.log_probs), labels, {})
         for name, subject in zip(names_of(subjects), subjects, strict=True)
     }
-    numbers = []
-    for name, found in measured.items():
-        mean, half_width = mean_and_half_width(found.figures["ece_percent"])
-        spread = "" if half_width != half_width else f" ± {half_width:.2f}"
-        numbers.append(f"{name} {mean:.2f}{spread} %")
+    numbers = [
+        f"{name} {cell(means(found.figures), 'ece_percent')} %" for name, found in measured.items()
+    ]
+    has_spread = any(len(subject.run.seeds) > 1 for subject in subjects)
+    note = "; ± is half a 95 % interval over seeds" if has_spread else ""
     return Drawn(
         draw_reliability({subjects[0].run.config.dataset: measured}),
         f"Accuracy over confidence, in {NUM_BINS} bins of equal width, and below it the share of "
         "the test images in each bin; the predictions of all seeds are counted together. Bars that "
         "end at the dashed line are calibrated. The expected calibration error is the gap, "
-        f"averaged over the images: {', '.join(numbers)}; ± is half a 95 % interval over seeds.",
+        f"averaged over the images: {', '.join(numbers)}{note}.",
     )

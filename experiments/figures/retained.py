@@ -86,7 +86,7 @@ def draw(subject: Subject) -> Drawn | str:
     return Drawn(
         figure,
         "The probabilities p(z\\|x) with which the model retains each class, of the test images "
-        "whose predictions have the least entropy H (left) and the most (right), at most one image "
+        "whose predictions have the least entropy (left, in nats) and the most (right), at most one image "
         "of each class. The hatched bar is the right class, and diamonds are the predicted "
         "probabilities. In the tenth of the test images with the least entropy, the model retains "
         f"the right class with a probability of {right_least:.2f} on average, and {least:.2f} of "
@@ -119,7 +119,7 @@ def draw_posterior(subject: Subject) -> Drawn | str:
     )
     return Drawn(
         figure,
-        "What the model retains of difficult test images, chosen by the entropy H of their "
+        "What the model retains of difficult test images, chosen by the entropy of their "
         "predictions: p(z\\|x), which it uses to predict, and the approximate posterior "
         "q(z\\|x,y), which it draws masks from in training and which knows the label. The hatched "
         "bar is the right class, which q always retains; diamonds are the predicted probabilities. "
@@ -130,7 +130,7 @@ def draw_posterior(subject: Subject) -> Drawn | str:
 
 def _draw_picture(axes: Any, subject: Subject, index: int, entropy: float) -> None:
     draw_image(axes, subject.data.test.images[index], subject.strokes)
-    axes.set_title(f"H = {abs(entropy):.2f}", fontsize=8, pad=2)
+    axes.set_title(f"entropy {abs(entropy):.2f}", fontsize=8, pad=2)
 
 
 def _draw_prior(axes: Any, subject: Subject, index: int, retained: np.ndarray) -> None:

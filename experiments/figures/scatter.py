@@ -45,13 +45,14 @@ def draw(subject: Subject) -> Drawn | str:
     if subject.run.setup.method.sample_log_probs is None:
         return f"{subject.method} draws no masks to predict"
     labels, entropy = subject.data.test.labels, entropies(subject.log_probs[0])
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    sides: Any = figure.subfigures(1, 2)
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
     numbers = []
-    for side, title, sign in zip(sides, ("easy", "difficult"), (1, -1), strict=True):
+    for triangle, title, sign in zip(
+        figure.subplots(1, 2), ("easy", "difficult"), (1, -1), strict=True
+    ):
         index = int(easiest(sign * entropy, labels, 1)[0])
-        side.suptitle(f"{title} test image")
-        picture, triangle = side.subplots(1, 2, width_ratios=(1, 4.5))
+        triangle.set_title(f"{title} test image")
+        picture = triangle.inset_axes((0, 0.5, 0.22, 0.3))
         name = subject.class_names[labels[index]]
         draw_image(picture, subject.data.test.images[index], subject.strokes)
         picture.set_title(f"right: {shortened(name)}", fontsize=9, parse_math=False)
@@ -60,10 +61,10 @@ def draw(subject: Subject) -> Drawn | str:
         classes = np.argsort(-mean_mask, kind="stable")[:2]
         shares = _draw_triangle(triangle, subject, probs, mean_mask, classes)
         numbers.append(
-            f"{title}: {100 * shares[0]:.0f} % of the masks make "
-            f"{in_markdown(subject.class_names[classes[0]])} the most probable class, "
-            f"{100 * shares[1]:.0f} % {in_markdown(subject.class_names[classes[1]])} and "
-            f"{100 * shares[2]:.0f} % another"
+            f"Under {100 * shares[0]:.0f} % of the masks, the {title} image is most probably "
+            f"{in_markdown(subject.class_names[classes[0]])}, under {100 * shares[1]:.0f} % "
+            f"{in_markdown(subject.class_names[classes[1]])} and under {100 * shares[2]:.0f} % "
+            "another class."
         )
     handles, texts = triangle.get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=3, frameon=False)
@@ -74,7 +75,7 @@ def draw(subject: Subject) -> Drawn | str:
         "the sides are the probabilities of the two classes that are most probable with the mean "
         "mask and of all other classes together; a point in a corner is a sure prediction. The "
         "star is the prediction with the mean mask, the cross the mean of the points. "
-        f"{'; '.join(numbers)}.",
+        f"{' '.join(numbers)}",
     )
 
 
@@ -110,12 +111,12 @@ def _draw_triangle(
         axes.text(
             corner[0],
             corner[1] + down,
-            f"{name}\n{100 * share:.0f} % of masks",
+            f"{name}\nfirst under {100 * share:.0f} % of masks",
             ha="center",
             va=side,
             fontsize=9,
             parse_math=False,
         )
-    axes.set(xlim=(-0.1, 1.1), ylim=(-0.2, 1.04), aspect="equal")
+    axes.set(xlim=(-0.1, 1.1), ylim=(-0.17, 1.06), aspect="equal")
     axes.set_axis_off()
     return shares

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib.colors
 import numpy as np
+from matplotlib.ticker import LogLocator, NullLocator
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
@@ -109,8 +110,10 @@ def draw_off_diagonal(
     axes.imshow(np.ma.masked_array(np.ones_like(matrix), ~own), cmap="Greys", vmin=0, vmax=5)
     bar = axes.figure.colorbar(image, ax=axes, shrink=0.7)
     if log:
+        # Within one power of ten, its multiples alone would be a single number.
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         bar.ax.yaxis.set_major_formatter("{x:g}")
-        bar.ax.yaxis.set_minor_formatter("")
+        bar.ax.yaxis.set_minor_locator(NullLocator())
     few = len(labels) <= FEW
     for number, value in enumerate(np.diagonal(matrix) if few else ()):
         if np.isfinite(value):

@@ -6,8 +6,9 @@ The user's backend need not be installed, and his style may need what is not, su
 import contextlib
 import logging
 import os
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ OKABE_ITO = {
     "black": "#000000",
 }
 
+# A date would make every file a new one.
+_OPTIONS: Mapping[str, dict[str, Any]] = {
+    "png": {"pil_kwargs": {"optimize": True}},
+    "svg": {"metadata": {"Date": None}},
+}
+
 in_own_style = matplotlib.style.context("default")
 """A decorator of what draws: the user's own settings neither change a picture nor prevent it."""
 
@@ -57,11 +64,6 @@ def save(figure: Figure, path: Path) -> None:
     The same figure gives the same bytes.
     """
     kind = path.suffix[1:].lower()
-    # A date would make every file a new one.
-    options: dict[str, Any] = {
-        "png": {"pil_kwargs": {"optimize": True}},
-        "svg": {"metadata": {"Date": None}},
-    }[kind]
     with (
         replacing(path) as temporary,
         warnings.catch_warnings(),
@@ -69,4 +71,20 @@ def save(figure: Figure, path: Path) -> None:
     ):
         # A name may have letters of scripts that the font lacks; it draws boxes for them.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        figure.savefig(temporary, dpi=120, format=kind, **options)
+        figure.savefig(temporary, dpi=120, format=kind, **_OPTIONS[kind])
+        if kind == "svg":
+            svg = temporary.read_text(encoding="utf-8")
+            temporary.write_text(_with_numbered_clips(svg), encoding="utf-8")
+
+
+def _with_numbered_clips(svg: str) -> str:
+    """Names the clipping paths by their order.
+
+    Matplotlib names them by all digits of their places, and the last ones change from run to run.
+    """
+    numbers: dict[str, str] = {}
+    return re.sub(
+        r'(?:(?<=id=")|(?<=url\(#))p[0-9a-f]{10}\b',
+        lambda found: numbers.setdefault(found[0], f"clip{len(numbers) + 1}"),
+        svg,
+    )
