@@ -86,11 +86,12 @@ def draw(subject: Subject) -> Drawn | str:
     return Drawn(
         figure,
         "The probabilities p(z\\|x) with which the model retains each class, of the test images "
-        "whose predictions have the least entropy (left, in nats) and the most (right), at most one image "
-        "of each class. The hatched bar is the right class, and diamonds are the predicted "
-        "probabilities. In the tenth of the test images with the least entropy, the model retains "
-        f"the right class with a probability of {right_least:.2f} on average, and {least:.2f} of "
-        f"the other classes; in the tenth with the most entropy, {right_most:.2f} and {most:.2f}.",
+        "whose predictions have the least entropy (left, in nats) and the most (right), at most "
+        "one image of each class. The hatched bar is the right class, and diamonds are the "
+        "predicted probabilities. In the tenth of the test images with the least entropy, the "
+        f"model retains the right class with a probability of {right_least:.2f} on average, and "
+        f"{least:.2f} of the other classes; in the tenth with the most entropy, {right_most:.2f} "
+        f"and {most:.2f}.",
     )
 
 

@@ -1,6 +1,7 @@
 """`python -m experiments.figures`: the files it writes, and what it refuses."""
 
 import dataclasses
+import functools
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from experiments.data.datasets import Dataset
 from experiments.figures import __main__ as figures
-from experiments.figures import album
+from experiments.figures import album, boundaries
 from experiments.figures.subject import load
 from experiments.runtime.files import write_json
 from experiments.train import run
@@ -107,9 +108,12 @@ def test_an_unfinished_run_has_the_figures_of_its_method(
     small_config: MakeConfig,
     small_data: Dataset,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     model: str,
     left_out: set[str],
 ) -> None:
+    monkeypatch.setattr(album, "save", lambda figure, path: path.touch())
+    monkeypatch.setattr(boundaries, "train", functools.partial(boundaries.train, side=12))
     run.train(small_config(model, batch_size=10, num_epochs=1), small_data, tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     (tmp_path / "run" / "metrics.jsonl").unlink()
@@ -133,14 +137,14 @@ def test_the_subject_is_the_run_itself(dropmax: Path, small_data: Dataset) -> No
 
 
 def test_runs_of_one_method_are_called_by_their_folders(
-    capfd: pytest.CaptureFixture[str], dropmax: Path, tmp_path: Path
+    capfd: pytest.CaptureFixture[str], softmax: Path, tmp_path: Path
 ) -> None:
-    other = shutil.copytree(dropmax, tmp_path / "other")
-    outcome = draw(capfd, f"--run={dropmax}", f"--compare={other}", f"--output={tmp_path / 'out'}")
+    other = shutil.copytree(softmax, tmp_path / "other")
+    outcome = draw(capfd, f"--run={softmax}", f"--compare={other}", f"--output={tmp_path / 'out'}")
     assert outcome.code == 0, outcome.stderr
     captions = (tmp_path / "out" / "captions.md").read_text()
-    assert "dropmax (a'<b>) ends at" in captions
-    assert "dropmax (other) ends at" in captions
+    assert "softmax (plain) ends at" in captions
+    assert "softmax (other) ends at" in captions
 
 
 def test_a_run_on_other_data_does_not_stand_beside(
