@@ -159,6 +159,7 @@ def _draw_pairs(axes: Any, through: np.ndarray, both_ways: np.ndarray, names: li
         xlabel=r"correlation of $\rho$",
         ylabel="confused, % (mean of both ways)",
     )
+    axes.margins(y=0.08)
     axes.locator_params(axis="x", nbins=4)
     axes.set_box_aspect(1)
     axes.grid(alpha=0.3)

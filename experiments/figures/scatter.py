@@ -111,7 +111,7 @@ def _draw_triangle(
         axes.text(
             corner[0],
             corner[1] + down,
-            f"{name}\nfirst under {100 * share:.0f} % of masks",
+            f"{name}\nfirst: {100 * share:.0f} % of masks",
             ha="center",
             va=side,
             fontsize=9,
