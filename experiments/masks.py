@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.cli import command, run_flags
 from experiments.cli.errors import UserError
-from experiments.cli.kinds import DATA_FOLDER, PATH
+from experiments.cli.kinds import PATH
 from experiments.data.catalogue import row_of
 from experiments.runtime.files import is_read_only
 from experiments.train.config import check_is_of_images, read_config_of_run
@@ -20,18 +20,7 @@ _OUTPUT = FLAGS.define(
     "PNG to write (default: masks.png in --savedir, or here if that is read-only)",
     PATH,
 )
-_MNIST_PATH = FLAGS.define(
-    "mnist_path",
-    None,
-    "folder of MNIST's four IDX files, if it is not where the run found it",
-    PATH,
-)
-_DATA_PATH = FLAGS.define(
-    "data_path",
-    None,
-    "folder or file of another data set, if it is not where the run found it",
-    DATA_FOLDER,
-)
+_MNIST_PATH, _DATA_PATH = run_flags.define_data(FLAGS)
 
 
 def main() -> None:

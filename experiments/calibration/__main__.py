@@ -14,7 +14,7 @@ VARIANTS = ("clean", "background_random", "background_rotation")
 
 def config_flags(own: command.Flags) -> ConfigFlags:
     """Defines the flags that say what to train."""
-    return ConfigFlags(own, without=("model", "hyperparameters"), num_seeds=5)
+    return ConfigFlags(own, without=("model", "hyperparameters", "record_test"), num_seeds=5)
 
 
 FLAGS = command.Flags()

@@ -6,21 +6,28 @@ from typing import Any
 import numpy as np
 
 from experiments.calibration.measures import COVERAGE_PERCENT, Measurement, Measurements
-from experiments.reports.drawing import Figure, in_own_style, save
+from experiments.reports.drawing import OKABE_ITO, Figure, in_own_style, save
 from experiments.reports.statistics import mean_and_half_width
 
-_GAPS = {"overconfident": "indianred", "underconfident": "goldenrod"}
+_GAPS: dict[str, Any] = {
+    "overconfident": {"color": OKABE_ITO["vermillion"]},
+    "underconfident": {"color": OKABE_ITO["yellow"], "hatch": "////", "edgecolor": "black"},
+}
 _BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 _LINE_STYLES = {"predictive_entropy": "-", "mutual_information": "--"}
 
 
 @in_own_style
 def reliability_diagrams(measured: Measurements, path: Path) -> None:
+    """Writes the figure of `draw_reliability` as a PNG."""
+    save(draw_reliability(measured), path)
+
+
+def draw_reliability(measured: Measurements) -> Figure:
     """Draws, for each variant and method, accuracy over confidence and how often each occurs.
 
     Args:
         measured: By the variant of the images, and by the method.
-        path: Of the PNG.
     """
     methods = list(next(iter(measured.values())))
     num_rows, num_columns = len(measured), len(methods)
@@ -50,7 +57,7 @@ def reliability_diagrams(measured: Measurements, path: Path) -> None:
                 histogram.set_ylabel("share")
     legend = grid[0, 0].get_legend_handles_labels()
     figure.legend(*legend, loc="outside upper center", ncols=3, fontsize="small")
-    save(figure, path)
+    return figure
 
 
 def _reliability_diagram(axes: Any, measurement: Measurement) -> None:
@@ -61,9 +68,9 @@ def _reliability_diagram(axes: Any, measurement: Measurement) -> None:
     middles = (np.arange(len(counts)) + 0.5) * width
     lower = np.minimum(accuracy, confidence)
     axes.bar(middles, lower, width, color="lightsteelblue", edgecolor="white")
-    for name, color in _GAPS.items():
+    for name, style in _GAPS.items():
         gap = confidence - accuracy if name == "overconfident" else accuracy - confidence
-        axes.bar(middles, np.maximum(gap, 0), width, lower, color=color, label=name)
+        axes.bar(middles, np.maximum(gap, 0), width, lower, label=name, lw=0, **style)
     edges = middles[filled] - width / 2, middles[filled] + width / 2
     axes.hlines(accuracy[filled], *edges, color="black", lw=1.5, label="accuracy")
     axes.plot([0, 1], [0, 1], "--", color="grey", lw=1)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from absl import flags
 
 from experiments.cli.errors import RunFailedError, UserError
-from experiments.cli.kinds import Kind
+from experiments.cli.kinds import SWITCH, Kind
 from experiments.cli.stopping import Stopped, keep_interruptions
 from experiments.runtime import jax_settings, processes
 
@@ -43,6 +43,8 @@ class Flags:
 
     def define(self, name: str, default: Any, text: str, kind: Kind) -> Any:
         """Defines a flag, with what `--help` says of it."""
+        if kind is SWITCH:
+            return flags.DEFINE_bool(name, default, text, flag_values=self.values)
         if kind.choices:
             text = f"{text}: {', '.join(kind.choices[:-1])} or {kind.choices[-1]}"
         return flags.DEFINE(
@@ -56,7 +58,7 @@ class Flags:
 
     def switch(self, name: str, text: str) -> Any:
         """Defines a flag that is off unless given."""
-        return flags.DEFINE_bool(name, False, text, flag_values=self.values)
+        return self.define(name, False, text, SWITCH)
 
 
 class _Parser(flags.ArgumentParser[Any]):

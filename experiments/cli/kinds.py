@@ -176,6 +176,8 @@ TRAIN_PER_CLASS = Kind(
     _parse_train_per_class, lambda value: value is None or integer().allows(value)
 )
 """A whole number from 1 on, or `all`, which becomes None."""
+SWITCH = Kind(bool, lambda value: type(value) is bool)
+"""On or off: `--name` or `--noname`."""
 PATH = Kind(_parse_path)
 DATA_FOLDER = Kind(_parse_data_folder, _is_data_folder)
 """A folder, made absolute so that commands in other folders find it."""

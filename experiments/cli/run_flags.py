@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from experiments.cli.command import Flags
 from experiments.cli.config_flags import results_folder
-from experiments.cli.kinds import PATH, choice
+from experiments.cli.kinds import DATA_FOLDER, PATH, choice
 from experiments.data.catalogue import ROWS
 
 
@@ -36,3 +37,20 @@ def define(own: Flags, name: str) -> Callable[[], Path]:
         return results_folder(dataset.value or "mnist", "dropmax")
 
     return value
+
+
+def define_data(own: Flags) -> tuple[Any, Any]:
+    """Defines `--mnist_path` and `--data_path`, for data that are not where the run found them."""
+    mnist_path = own.define(
+        "mnist_path",
+        None,
+        "folder of MNIST's four IDX files, if it is not where the run found it",
+        PATH,
+    )
+    data_path = own.define(
+        "data_path",
+        None,
+        "folder or file of another data set, if it is not where the run found it",
+        DATA_FOLDER,
+    )
+    return mnist_path, data_path

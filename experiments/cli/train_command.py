@@ -76,7 +76,7 @@ def _run(
         agreement.run_on_first(lambda: check_folder(savedir, resume, overwrite))
     dataset = agreement.run_on_all(lambda: datasets.load_aloud(config))
     config = datasets.configured(config, dataset)
-    shared = [config.identity(), save_every, tests, resume, overwrite]
+    shared = [config.identity(), config.record_test, save_every, tests, resume, overwrite]
     agreement.check_same("flags or data", json.dumps(shared))
     if tests:
         summary = run.test(config, dataset, savedir)

@@ -1,6 +1,6 @@
 """The pictures that runs draw."""
 
-import warnings
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,8 @@ import numpy as np
 
 from experiments.data.split import Split
 from experiments.reports import masks_plot
-from experiments.reports.drawing import Figure, in_own_style, save
-
-_NOT_LOSS_TERMS = {
-    "epoch",
-    "seconds",
-    "train_loss",
-    "train_error_percent",
-    "validation_error_percent",
-}
+from experiments.reports.drawing import OKABE_ITO, Figure, in_own_style, save
+from experiments.train.steps.training import METRICS
 
 
 @in_own_style
@@ -29,33 +22,52 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path
         title: Above the figure.
         path: Of the PNG.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
     losses, errors = figure.subplots(1, 2)
     figure.suptitle(title)
-    epochs = [entry["epoch"] for entry in history]
 
-    def curve(axes: Any, name: str, label: str, color: str | None = None) -> None:
-        values = np.array([np.atleast_1d(entry[name]) for entry in history]).T
-        (line,) = axes.plot(epochs, values.mean(0), label=label, color=color)
-        color = line.get_color()
-        axes.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.2, lw=0)
+    def curve(axes: Any, name: str, label: str, color: str, style: str = "-") -> None:
+        draw_curve(axes, history, name, label=label, color=OKABE_ITO[color], ls=style)
 
-    terms = [name for name in history[0] if name not in _NOT_LOSS_TERMS]
+    terms = [name for name in history[0] if name not in METRICS]
     curve(losses, "train_loss", "loss", "black")
     # A single term is the loss itself.
-    for name in terms if len(terms) > 1 else []:
-        curve(losses, name, name.replace("_", " "))
+    styles = itertools.cycle([("blue", "--"), ("orange", "-."), ("green", ":"), ("purple", "-")])
+    for name, style in zip(terms if len(terms) > 1 else [], styles, strict=False):
+        curve(losses, name, name.replace("_", " "), *style)
     losses.set(xlabel="epoch", ylabel="training loss")
-    losses.grid(alpha=0.3)
-    losses.legend(loc="center right")
-    curve(errors, "train_error_percent", "training")
-    curve(errors, "validation_error_percent", "validation")
+    curve(errors, "train_error_percent", "training", "blue", "--")
+    curve(errors, "validation_error_percent", "validation", "orange")
     # The first epochs, near chance, would flatten all that follows.
     settled = np.max(history[len(history) // 10]["validation_error_percent"])
     errors.set(xlabel="epoch", ylabel="error (%)", ylim=(0, min(100, max(1, 1.5 * settled))))
-    errors.grid(alpha=0.3)
-    errors.legend()
+    for axes in (losses, errors):
+        axes.grid(alpha=0.3)
+        # Below, where no curve can be.
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
     save(figure, path)
+
+
+def draw_curve(
+    axes: Any, history: Sequence[Mapping[str, Any]], name: str, **style: Any
+) -> np.ndarray:
+    """Draws a metric over the epochs that have it: the mean over seeds, their range as a band.
+
+    Args:
+        axes: Where to draw.
+        history: The objects of `metrics.jsonl`.
+        name: Of the metric.
+        style: Of matplotlib's lines; with a color.
+
+    Returns:
+        The values, `[seeds, epochs]`.
+    """
+    entries = [entry for entry in history if name in entry]
+    values = np.array([np.atleast_1d(entry[name]) for entry in entries]).T
+    epochs = [entry["epoch"] for entry in entries]
+    axes.plot(epochs, values.mean(0), **style)
+    axes.fill_between(epochs, values.min(0), values.max(0), color=style["color"], alpha=0.2, lw=0)
+    return values
 
 
 @in_own_style
@@ -81,11 +93,7 @@ def masks(
     """
     names = class_names or [str(number) for number in range(retained.shape[-1])]
     shown = saved_by_mask(test.labels, softmax, masked)[:4]
-    figure = masks_plot.draw(test, retained, softmax, masked, names, shown, strokes)
-    with warnings.catch_warnings():
-        # A name may have letters of scripts that the font lacks; it draws boxes for them.
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        save(figure, path)
+    save(masks_plot.draw(test, retained, softmax, masked, names, shown, strokes), path)
 
 
 def saved_by_mask(labels: np.ndarray, softmax: np.ndarray, masked: np.ndarray) -> np.ndarray:

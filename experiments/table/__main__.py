@@ -11,7 +11,9 @@ from experiments.train.config import METHOD_NAMES, Config
 
 FLAGS = command.Flags()
 _MODELS = FLAGS.define("models", METHOD_NAMES, "methods to compare", several(choice(METHOD_NAMES)))
-_CONFIG = ConfigFlags(FLAGS, without=("model", "train_per_class", "hyperparameters"), num_seeds=5)
+_CONFIG = ConfigFlags(
+    FLAGS, without=("model", "train_per_class", "hyperparameters", "record_test"), num_seeds=5
+)
 _TRAIN_PER_CLASS = FLAGS.define(
     "train_per_class",
     None,

@@ -18,6 +18,7 @@ from experiments.cli.kinds import (
     FRACTION,
     NUMBERS,
     POSITIVE_FLOAT,
+    SWITCH,
     TEXT,
     TRAIN_PER_CLASS,
     Kind,
@@ -233,6 +234,12 @@ class Config:
         "float32", choice(PRECISIONS), "of the network's computation, for GPUs and TPUs"
     )
     hyperparameters: Mapping[str, float] = _special({}, _HYPERPARAMETERS)
+    record_test: bool = _field(
+        False,
+        SWITCH,
+        "write the test error, and the cross-entropy on training and test data, into "
+        "metrics.jsonl while training, for experiments.figures",
+    )
     data_fingerprint: str = _special("", _FINGERPRINT)
     image_shape: tuple[int, ...] = _special((28, 28), _IMAGE_SHAPE)
     class_names: tuple[str, ...] = _special(DIGITS, _CLASS_NAMES)
@@ -245,12 +252,12 @@ class Config:
         return {_JSON_NAMES.get(name, name): value for name, value in values.items()}
 
     def identity(self) -> dict[str, Any]:
-        """What decides on numbers, as JSON values: the data by their fingerprint alone.
+        """What decides on what is trained, as JSON values: the data by their fingerprint alone.
 
         JAX's settings have the names of their environment variables.
         """
         values = self.to_json()
-        for name in (*_DATA, "jax_settings"):
+        for name in (*_DATA, "jax_settings", "record_test"):
             del values[name]
         settings = self.jax_settings or jax_settings.DEFAULTS
         return values | {jax_settings.variable(name): settings[name] for name in settings}
@@ -331,8 +338,10 @@ def check_is_of_images(config: Config, task: str) -> None:
 
 
 def differences(one: Config, other: Config) -> list[str]:
-    """Names and values of what decides on numbers and is not the same in both."""
-    here, there = one.identity(), other.identity()
+    """Names and values of what decides on a run's files and is not the same in both."""
+    here, there = (
+        {**config.identity(), "record_test": config.record_test} for config in (one, other)
+    )
     return [
         "data are not the same"
         if name == "data_fingerprint"

@@ -20,6 +20,7 @@ from experiments.runtime.files import write_text
 from experiments.train import evaluation, tensorboard
 from experiments.train.checkpoints import Checkpoint, Checkpoints
 from experiments.train.config import Config
+from experiments.train.record import is_recorded, make_record
 from experiments.train.steps import feeds, programs, training
 from experiments.train.steps.setup import make_setup
 from experiments.train.summary import rounded
@@ -66,6 +67,7 @@ class Trainer:
         keep = feeds.fits(data.validation)
         self.validation = evaluation.shard_images(data.validation, self.setup.network, keep)
         self.predict = evaluation.predictor(self.setup.network)
+        self.record = make_record(self.setup, data) if config.record_test else None
 
     @property
     def num_steps(self) -> int:
@@ -100,6 +102,7 @@ class Trainer:
         # Zero steps, to compile: pmap's `lower` works for a single process only.
         self._run_steps(self.step)
         self.validation_errors()
+        self._recorded(self.config.num_epochs)
         self.compile_seconds += time.perf_counter() - start
         chosen = [f"{name} {value}" for name, value in self.config.hyperparameters.items()]
         name = ", ".join([self.config.model, *chosen, self.config.network])
@@ -166,6 +169,7 @@ class Trainer:
             **totals,
             "train_error_percent": errors,
             "validation_error_percent": 100 * validation,
+            **self._recorded(epoch),
         }
         self.history.append(
             {
@@ -185,6 +189,12 @@ class Trainer:
         """Error rates `[seeds]` on the validation set."""
         heads = self.predict(self.state.params, self.seeds, self.validation)
         return _errors(self.setup.method, heads, self.validation.labels)
+
+    def _recorded(self, epoch: int) -> dict[str, np.ndarray]:
+        """What `record_test` adds to an epoch that has just ended."""
+        if self.record is None or not is_recorded(epoch, self.config.num_epochs):
+            return {}
+        return self.record(self.state.params, self.seeds)
 
     def _write_metrics(self) -> None:
         if not processes.is_first():

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import images, masks, mnist, predict
 from experiments.calibration import __main__ as calibration
+from experiments.figures import __main__ as figures
 from experiments.table import __main__ as table
 from tests.experiments.runner import run_here
 
@@ -58,6 +59,7 @@ def test_the_table_is_made(capfd: pytest.CaptureFixture[str]) -> None:
         (calibration, FLAGS, "calibration changes images, and the examples of languages:6 are te"),
         (predict, (f"--run={RUN}", "photo.png"), "predict reads images, and the examples of lang"),
         (masks, (f"--savedir={RUN}",), "masks draws images, and the examples of languages:6 are "),
+        (figures, (f"--run={RUN}",), "figures draws images, and the examples of languages:6 are "),
     ],
 )
 def test_what_is_about_images_is_refused_before_anything_is_written(
@@ -69,7 +71,7 @@ def test_what_is_about_images_is_refused_before_anything_is_written(
     arguments: tuple[str, ...],
     message: str,
 ) -> None:
-    if module in (predict, masks):
+    if module in (predict, masks, figures):
         before = {*here.rglob("*")}
     else:
         monkeypatch.chdir(tmp_path)
@@ -77,7 +79,7 @@ def test_what_is_about_images_is_refused_before_anything_is_written(
     assert code == 2
     assert message in stderr
     assert len(stderr.strip().splitlines()) == 1
-    if module in (predict, masks):
+    if module in (predict, masks, figures):
         assert {*here.rglob("*")} == before
     else:
         assert not [*tmp_path.iterdir()]

@@ -29,6 +29,7 @@ NO_STEP = np.iinfo(np.int32).max
 METRICS = (
     *("epoch", "seconds", "loss", "errors", "train_loss"),
     *("train_error_percent", "validation_error_percent"),
+    *("train_nll", "test_nll", "test_error_percent"),
 )
 
 

@@ -38,6 +38,7 @@ FLAGS = (
     "overwrite",
     "precision",
     "process_id",
+    "record_test",
     "resume",
     "save_every",
     "savedir",
@@ -48,7 +49,7 @@ FLAGS = (
 POSITIVE_INTEGERS = ("batch_size", "num_epochs", "num_processes", "num_seeds", "save_every")
 POSITIVE_FLOATS = ("learning_rate", "temperature")
 CHOICES = ("dataset", "mode", "model", "network", "precision")
-SWITCHES = ("overwrite", "resume")
+SWITCHES = ("overwrite", "record_test", "resume")
 
 NO_INTEGERS = ("1.5", "1e3", "nan", "inf", "ten", "", " ", "1,000", "9" * 5000)
 IMPOSSIBLE = [

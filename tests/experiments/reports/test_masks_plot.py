@@ -10,9 +10,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments.data.split import Split
-from experiments.reports import masks_plot, plots
+from experiments.reports import plots
+from experiments.reports.class_matrices import (
+    MOST_CLASSES,
+    chosen_classes,
+    class_means,
+    confusion_counts,
+)
 from experiments.reports.drawing import save
-from experiments.reports.masks_plot import chosen_classes, class_means, confusion_counts
 from experiments.reports.tables import shortened
 
 
@@ -78,7 +83,7 @@ def test_without_confusions_those_that_retain_each_other_are_chosen() -> None:
     average = np.full((60, 60), 0.1) + 0.9 * np.eye(60)
     average[7, 50] = average[50, 7] = 0.5
     found = chosen_classes(np.eye(60, dtype=int), average).tolist()
-    assert len(found) == masks_plot.MOST_CLASSES
+    assert len(found) == MOST_CLASSES
     assert abs(found.index(7) - found.index(50)) == 1
 
 
@@ -89,19 +94,27 @@ def test_the_picture_is_of_the_model(drawn: list[Figure], count: int) -> None:
     plots.masks(test, retained, alone, masked, Path("none.png"), names, False)
     retains, confuses = drawn[0].axes[:2]
     labels = [label.get_text() for label in retains.get_yticklabels()]
-    assert len(labels) == min(count, masks_plot.MOST_CLASSES)
+    assert len(labels) == min(count, MOST_CLASSES)
     classes = [names.index(label) for label in labels]
     for axes in (retains, confuses):
         assert [label.get_text() for label in axes.get_xticklabels()] == labels
-    matrix = retains.get_images()[0].get_array()
+    own = np.eye(len(classes), dtype=bool)
+    matrix: Any = retains.get_images()[0].get_array()
     means = class_means(test.labels, retained)[np.ix_(classes, classes)]
-    np.testing.assert_allclose(np.asarray(matrix), means)
+    np.testing.assert_allclose(matrix[~own], means[~own])
+    # The colours are for what lies off the diagonal, which is drawn apart.
+    assert retains.get_images()[0].get_clim() == (means[~own].min(), means[~own].max())
+    assert matrix.mask[own].all()
+    written = [text.get_text() for text in retains.texts]
+    few = [f"{value:.2f}".removeprefix("0") for value in means[own]]
+    assert written == (few if count <= 10 else [])
     predicted = masked.argmax(-1)
     percent: Any = confuses.get_images()[0].get_array()
     for row, true in enumerate(classes):
         for column, other in enumerate(classes):
             expected = 100 * (predicted[test.labels == true] == other).mean()
-            assert np.ma.filled(percent, 0)[row, column] == pytest.approx(expected)
+            found = np.ma.filled(percent, 0)[row, column]
+            assert found == (0 if true == other else pytest.approx(expected))
 
 
 def test_bars_are_of_the_most_probable_classes(drawn: list[Figure]) -> None:
@@ -175,3 +188,14 @@ def test_short_names_keep_their_ends(name: str) -> None:
     start, _, end = found.partition("…")
     assert name.startswith(start)
     assert name.endswith(end)
+
+
+def test_equal_values_and_no_confusions_at_all_can_be_drawn(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    labels = np.arange(10, dtype=np.int32)
+    even, sure = np.full((10, 10), 0.5), np.eye(10)
+    images = np.zeros((10, 16, 16), np.uint8)
+    plots.masks(Split(images, labels), even, sure, sure, Path("none.png"))
+    save(drawn[0], tmp_path / "masks.png")
+    assert drawn[0].axes[1].get_images()[0].get_array().count() == 0  # type: ignore[union-attr]

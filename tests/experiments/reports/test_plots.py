@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,52 @@ def test_errors_of_zero_have_a_scale(drawn: list[Figure]) -> None:
     entries = [{**entry, "validation_error_percent": [0.0, 0.0]} for entry in history({}, 2)]
     plots.learning_curves(entries, "", Path("none.png"))
     assert drawn[0].axes[1].get_ylim() == (0, 1)
+
+
+def test_legends_cover_no_curve(drawn: list[Figure]) -> None:
+    entries = history({"cross_entropy": [1.0, 3.0], "kl_divergence": [1.0, 1.0]})
+    plots.learning_curves(entries, "", Path("none.png"))
+    drawn[0].draw_without_rendering()
+    for axes in drawn[0].axes:
+        legend = axes.get_legend()
+        assert legend is not None
+        assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+        assert legend.get_window_extent().x1 < drawn[0].bbox.x1
+        assert legend.get_window_extent().y0 > drawn[0].bbox.y0
+
+
+def test_curves_of_some_epochs_only_are_drawn_there(drawn: list[Figure]) -> None:
+    entries = history({})
+    entries[2]["test_nll"] = entries[9]["test_nll"] = [1.0, 2.0]
+    axes = Figure().subplots()
+    plots.draw_curve(axes, entries, "test_nll", color="black")
+    assert np.asarray(axes.lines[0].get_xdata()).tolist() == [3, 10]
+    # What the test says is no term of the loss.
+    entries[0]["test_nll"] = [1.0, 2.0]
+    plots.learning_curves(entries, "", Path("none.png"))
+    assert set(curves(drawn[0].axes[0])) == {"loss"}
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_the_same_figure_gives_the_same_bytes(tmp_path: Path, kind: str) -> None:
+    files = [tmp_path / folder / f"a.{kind}" for folder in ("one", "other")]
+    for file in files:
+        file.parent.mkdir()
+        figure = Figure(layout="constrained")
+        figure.subplots().imshow(np.eye(3))
+        drawing.save(figure, file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_clips_are_numbered_in_their_order(tmp_path: Path) -> None:
+    figure = Figure()
+    for axes in figure.subplots(1, 3):
+        axes.plot([0, 1])
+    drawing.save(figure, tmp_path / "a.svg")
+    svg = (tmp_path / "a.svg").read_text()
+    used = re.findall(r"url\(#(clip\d)\)", svg)
+    assert list(dict.fromkeys(used)) == ["clip1", "clip2", "clip3"]
+    assert sorted(re.findall(r'<clipPath id="(\w+)"', svg)) == ["clip1", "clip2", "clip3"]
 
 
 def test_a_figure_that_cannot_be_drawn_leaves_the_old(

@@ -103,6 +103,15 @@ def test_the_masks_are_drawn_into_the_current_folder(read_only: ReadOnly) -> Non
     assert files_under(read_only.folder) == before
 
 
+def test_the_figures_are_drawn_into_a_folder_of_the_current_one(read_only: ReadOnly) -> None:
+    before = files_under(read_only.folder)
+    code, stdout, stderr = read_only("figures.__main__", f"--run={read_only.folder}")
+    assert (code, stderr) == (0, "")
+    assert stdout.endswith("files: figures\n")
+    assert (read_only.here / "figures" / "retained.png").read_bytes().startswith(b"\x89PNG")
+    assert files_under(read_only.folder) == before
+
+
 def test_digits_are_predicted(read_only: ReadOnly) -> None:
     Image.fromarray(draw(3)).save(read_only.here / "3.png")
     before = files_under(read_only.folder)

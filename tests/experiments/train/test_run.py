@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from experiments.cli.errors import RunFailedError, UserError
-from experiments.cli.stopping import Stopped, StopRequest
+from experiments.cli.stopping import Stopped
 from experiments.data.datasets import Dataset
 from experiments.runtime import devices
 from experiments.runtime.files import locked_folder
@@ -35,6 +35,7 @@ from tests.conftest import MAPPINGS, count_mappings
 from tests.experiments import runner
 from tests.experiments.conftest import MakeConfig
 from tests.experiments.results import events_of, metrics_of, newest, numbers_of, summary_of
+from tests.experiments.stopping import stopping_at_look
 from tests.experiments.tiny import Steps
 
 STEPS_PER_EPOCH = 25
@@ -259,31 +260,6 @@ class TestCommand:
         code, stdout, _ = runner.run_here(capfd, "--mode=test", "--savedir=~/run")
         assert code == 0
         assert f"files: {tmp_path / 'run'}" in stdout
-
-
-@contextlib.contextmanager
-def stopping_at_look(monkeypatch: pytest.MonkeyPatch, look: int) -> Iterator[None]:
-    """A stop request that is there when the loop looks for the n-th time.
-
-    The loop looks after each call of the compiled steps: ten steps first, then one each.
-    """
-
-    class Request(StopRequest):
-        looks = 0
-
-        @property
-        def signal_number(self) -> int | None:  # type: ignore[override]
-            self.looks += 1
-            return signal.SIGTERM if self.looks >= look else None
-
-    @contextlib.contextmanager
-    def request() -> Iterator[StopRequest]:
-        yield Request()
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_SECONDS_A_CALL", 0.0)
-        patch.setattr(run, "stop_request", request)
-        yield
 
 
 def stopped_step(stopped: Stopped) -> int:

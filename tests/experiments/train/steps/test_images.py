@@ -27,8 +27,8 @@ from tests.experiments import normalised
 from tests.experiments.conftest import MakeConfig
 from tests.experiments.numbers import flat
 from tests.experiments.results import numbers_of
+from tests.experiments.stopping import stopping_at_look
 from tests.experiments.tiny import largest_difference
-from tests.experiments.train.test_run import stopping_at_look
 
 
 @pytest.fixture(scope="module")
