@@ -80,6 +80,6 @@ html_show_search_summary = False
 if repository:
     html_theme_options = {
         "source_repository": repository,
-        "source_branch": "HEAD",
+        "source_branch": "main",
         "source_directory": "docs/",
     }

@@ -50,7 +50,7 @@ def _link_names(app: Sphinx, tree: nodes.document) -> None:
         name = literal.astext()
         is_linked = isinstance(literal.parent, nodes.reference | pending_xref)
         if _NAME.fullmatch(name) and not is_linked:
-            page = app.env.current_document.docname
+            page = app.env.docname
             node = pending_xref("", refdomain="py", reftype="obj", reftarget=name, refdoc=page)
             node["refexplicit"] = False
             literal.replace_self(node)

@@ -21,9 +21,9 @@ from experiments.runtime import devices
 from experiments.runtime.files import write_json
 from experiments.train import evaluation, run
 from experiments.train.config import Config, read_config
+from tests.docs.pages import DOCS, blocks
 from tests.experiments.conftest import MakeConfig
 from tests.experiments.runner import files_under
-from tests.docs.pages import DOCS, blocks
 
 MODELS = ("softmax", "dropmax", "mc_dropout", "temperature_scaling")
 
