@@ -56,6 +56,8 @@ contents = {
 }
 
 myst_enable_extensions = ["dollarmath"]
+# A line that begins with % is text, as on code hosts.
+myst_disable_syntax = ["myst_line_comment"]
 myst_heading_anchors = 3
 
 # Docstrings name functions and arrays in single backticks. Only the project's own must be there.
