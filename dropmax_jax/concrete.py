@@ -103,7 +103,7 @@ def bernoulli_kl(q_logits: ArrayLike, p_logits: ArrayLike) -> jax.Array:
     With :math:`q = \sigma(a)` and :math:`p = \sigma(b)`,
 
     .. math::
-        KL(q \| p) = q \log\frac{q}{p} + (1 - q) \log\frac{1 - q}{1 - p}.
+        \operatorname{KL}(q \| p) = q \log\frac{q}{p} + (1 - q) \log\frac{1 - q}{1 - p}.
 
     Its derivatives are :math:`q(1-q)(a-b)` in a and :math:`p - q` in b.
 

@@ -115,7 +115,7 @@ def dropmax_loss_terms(
 
     - cross-entropy: :math:`-\log p(y=t \mid x, z)`, where :math:`z_t = 1` whatever `log_mask`
       says of the target;
-    - KL divergence: :math:`-\log\rho_t + \sum_{k \ne t} KL(q_k \| \rho_k)`;
+    - KL divergence: :math:`-\log\rho_t + \sum_{k \ne t} \operatorname{KL}(q_k \| \rho_k)`;
     - label regression: :math:`-\log r_t - \sum_{k \ne t} \log(1 - r_k)`;
     - negative entropy of the prior: :math:`\sum_k \rho_k\log\rho_k + (1-\rho_k)\log(1-\rho_k)`.
 
@@ -245,7 +245,8 @@ def elbo(
     r"""Estimates, from one mask, the variational lower bound `[...]` of log p(y|x).
 
     .. math::
-        \mathbb{E}_{q(z \mid x, y)}[\log p(y \mid x, z)] - KL(q(z \mid x, y) \| p(z \mid x))
+        \mathbb{E}_{q(z \mid x, y)}[\log p(y \mid x, z)]
+            - \operatorname{KL}(q(z \mid x, y) \| p(z \mid x))
 
     This is the negative of the loss without its two regularisers. As τ → 0 its expectation is at
     most log p(y|x), the probability under masks of the prior. At other temperatures it is an

@@ -39,7 +39,7 @@ class DropMaxHeads(hk.Module):
         """Sets up the layers, with the defaults of `hk.Linear`.
 
         Args:
-            num_classes: K.
+            num_classes: How many classes there are, K.
             heads: Names of the heads to give, by default all three; the others are None.
             with_bias: Whether the layers have biases.
             w_init: Initialiser of the weights.

@@ -15,7 +15,7 @@ class DropMaxHeads(nn.Module):
     """One dense layer for each head, named as in `Heads`: the last layer of a classifier.
 
     Attributes:
-        num_classes: K.
+        num_classes: How many classes there are, K.
         heads: Names of the heads to give, by default all three; the others are None.
         dtype: Type of the computation; the heads are float32. None infers it, as `nn.Dense` does.
         use_bias: Whether the layers have biases.

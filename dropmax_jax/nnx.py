@@ -40,8 +40,8 @@ class DropMaxHeads(nnx.Module):
         """Makes the layers, with the defaults of `nnx.Linear`.
 
         Args:
-            in_features: D.
-            num_classes: K.
+            in_features: How many features there are, D.
+            num_classes: How many classes there are, K.
             heads: Names of the heads to give, by default all three; the others are None.
             use_bias: Whether the layers have biases.
             dtype: Type of the computation, by default inferred; the heads are float32.

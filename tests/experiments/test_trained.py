@@ -21,9 +21,9 @@ from experiments.runtime import devices
 from experiments.runtime.files import write_json
 from experiments.train import evaluation, run
 from experiments.train.config import Config, read_config
+from tests.docs.pages import DOCS, blocks
 from tests.experiments.conftest import MakeConfig
 from tests.experiments.runner import files_under
-from tests.test_readme import blocks
 
 MODELS = ("softmax", "dropmax", "mc_dropout", "temperature_scaling")
 
@@ -232,7 +232,7 @@ def test_the_readmes_example_runs(
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "dropmax").symlink_to(runs / "dropmax")
     monkeypatch.chdir(tmp_path)
-    (example,) = (block for block in blocks("python") if "trained.load" in block)
+    (example,) = blocks(DOCS / "own_digits.md", "python")
     names: dict[str, Any] = {}
     exec(example, names)
     assert names["log_probs"].shape == names["retained"].shape == (2, 5, 10)

@@ -1,38 +1,25 @@
-"""The programs of docs/recipes run, and their diffs lead from a softmax classifier to them."""
+"""The recipes' diffs lead from a softmax classifier to DropMax, and the language model learns."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "docs" / "recipes"
+from tests.docs.pages import DOCS, blocks
+from tests.docs.test_programs import check_probabilities, run
+
+FOLDER = DOCS / "recipes"
 PAGES = sorted(page.name for page in FOLDER.glob("*.md") if page.name != "README.md")
 FRAMEWORKS = ["equinox.md", "haiku.md", "linen.md", "nnx.md"]
-
-
-def blocks(page: str, language: str) -> list[str]:
-    text = (FOLDER / page).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-
-
-def run(program: str) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "recipe"}
-    exec(program, names)
-    return names
-
-
-def check_probabilities(log_probs: Any) -> None:
-    assert log_probs.shape in {(200, 4), (4, 50, 4)}
-    np.testing.assert_allclose(jnp.exp(log_probs).sum(axis=-1), 1.0, rtol=1e-5)
 
 
 def check_learns(names: dict[str, Any]) -> None:
     losses = np.asarray(names["losses"])
     assert np.all(np.isfinite(losses))
     assert losses[-5:].mean() < losses[:5].mean() - 0.3
+    assert names["log_probs"].shape == (200, 4)
     check_probabilities(names["log_probs"])
     assert jnp.mean(jnp.argmax(names["log_probs"], axis=-1) == names["labels"]) > 0.8
 
@@ -49,18 +36,8 @@ def undone(program: str, diff: str) -> str:
     return program
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page not in (*FRAMEWORKS, "language_model.md")]
-)
-def test_the_programs_of_the_other_pages_run(page: str) -> None:
-    programs = blocks(page, "python")
-    assert programs
-    for program in programs:
-        check_probabilities(run(program)["log_probs"])
-
-
 def test_the_language_model_learns() -> None:
-    (program,) = blocks("language_model.md", "python")
+    (program,) = blocks(FOLDER / "language_model.md", "python")
     for whole, part in (
         (
             "STEPS, SEEDS, WIDTH, RANK = 600, 3, 128, 32",
@@ -84,7 +61,7 @@ def test_the_language_model_learns() -> None:
 
 @pytest.mark.parametrize("page", FRAMEWORKS)
 def test_the_classifier_learns_with_dropmax_and_before_the_diff_with_a_softmax(page: str) -> None:
-    (program,), (diff,) = blocks(page, "python"), blocks(page, "diff")
+    (program,), (diff,) = blocks(FOLDER / page, "python"), blocks(FOLDER / page, "diff")
     softmax = undone(program, diff)
     assert "dropmax" not in softmax.lower()
     check_learns(run(softmax))
@@ -93,7 +70,7 @@ def test_the_classifier_learns_with_dropmax_and_before_the_diff_with_a_softmax(p
 
 @pytest.mark.parametrize("page", FRAMEWORKS)
 def test_a_diff_writes_ten_lines_at_most(page: str) -> None:
-    (diff,) = blocks(page, "diff")
+    (diff,) = blocks(FOLDER / page, "diff")
     assert len(re.findall(r"^\+", diff, re.MULTILINE)) <= 10
 
 
