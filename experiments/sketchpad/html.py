@@ -75,7 +75,7 @@ def check_method(run: TrainedRun) -> None:
     if not _draws_masks(run.setup.method):
         raise UserError(
             f"the model in {run.folder} is {run.config.model}, which lacks the masks that the page "
-            f"shows: train one of {', '.join(shown)}"
+            f"shows: train one of {', '.join(sorted(shown))}"
         )
 
 

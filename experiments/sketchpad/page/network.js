@@ -1,7 +1,10 @@
 // The network, from its packed weights to its heads, in float32 as JAX computes it.
 
 function bytesOf(text) {
-  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const letters = atob(text);
+  const bytes = new Uint8Array(letters.length);
+  for (let place = 0; place < bytes.length; place++) bytes[place] = letters.charCodeAt(place);
+  return bytes;
 }
 
 function floatsOf(text) {

@@ -103,3 +103,7 @@ find("restore").addEventListener("click", () => {
 });
 showPixels(find("seen"), null, form.side);
 refresh();
+// Loops are slow until the browser has compiled them, which the first stroke should not wait for.
+for (let run = 0; run < 10; run++) {
+  headsOf(network, imageOf([[[0.3, 0.3], [0.7, 0.4], [0.4, 0.7]]], form), form.side);
+}

@@ -12,8 +12,12 @@ function imageOf(strokes, form) {
 
 /** As MNIST's: scaled to fit into a box and centred by its mass. */
 function inMnistForm(strokes, box, form) {
-  const strokesSide = form.box - form.pen;
-  const scale = (FINER * strokesSide) / Math.max(box.width, box.height);
+  return centred(scaledToBox(inkFor(strokes, box, form), form.box), form.side);
+}
+
+/** Strokes with a pen that will be as wide in the box, whatever the size of the drawing. */
+function inkFor(strokes, box, form) {
+  const scale = (FINER * (form.box - form.pen)) / Math.max(box.width, box.height);
   const margin = (FINER * form.pen) / 2 + 1;
   const ink = rasterise(strokes, {
     width: Math.ceil(box.width * scale + 2 * margin),
@@ -23,7 +27,7 @@ function inMnistForm(strokes, box, form) {
     top: margin - box.top * scale,
     pen: FINER * form.pen,
   });
-  return centred(scaledToBox(cropped(ink), form.box), form.side);
+  return cropped(ink);
 }
 
 /** As `glyphs`: in the size in which it is drawn, as letters on a line, with its box in the middle. */

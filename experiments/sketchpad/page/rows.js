@@ -12,9 +12,9 @@ function make(tag, name = "", children = []) {
 
 function percent(p) {
   if (p === null) return "";
-  if (p > 0.99 && p < 1) return ">99 %";
-  if (p < 0.01 && p > 0) return "<1 %";
-  return `${Math.round(100 * p)} %`;
+  if (p > 0.99 && p < 1) return ">99\u00a0%";
+  if (p < 0.01 && p > 0) return "<1\u00a0%";
+  return `${Math.round(100 * p)}\u00a0%`;
 }
 
 /** The places of the largest values, largest first. */

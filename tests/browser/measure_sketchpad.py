@@ -1,0 +1,103 @@
+"""Measures the page to draw on: its size, its differences to JAX, and how soon it answers.
+
+`python -m tests.browser.measure_sketchpad --run=results/dropmax`
+
+The images are the first 1,000 of the run's test set, and the strokes drawn with Chromium's mouse.
+An answer's time goes from the event of the mouse to the task after the frame that shows it, and so
+includes the wait for that frame, up to 17 ms at 60 frames a second.
+"""
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import Page, sync_playwright
+
+from dropmax_jax import Heads, dropmax_log_probs
+from experiments import trained
+from experiments.cli import command, run_flags
+from experiments.cli.errors import UserError
+from experiments.sketchpad import html
+from tests.browser.conftest import ARGUMENTS, find_chromium
+from tests.browser.sketchpad_page import draw, heads_in_browser, heads_of_first_seed, open_page
+from tests.experiments.drawn import STROKES
+
+FLAGS = command.Flags()
+_folder = run_flags.define(FLAGS, "run")
+
+_NUM_IMAGES = 1000
+_NUM_STROKES = 50
+
+_WATCH = """() => {
+  window.times = { computed: [], shown: [] };
+  let start = 0;
+  addEventListener("pointermove", () => { start = performance.now(); }, { capture: true });
+  addEventListener("pointermove", (event) => {
+    if (!event.buttons) return;
+    document.body.getBoundingClientRect();
+    times.computed.push(performance.now() - start);
+    requestAnimationFrame(() => setTimeout(() => {
+      times.shown.push(performance.now() - event.timeStamp);
+    }));
+  });
+}"""
+
+
+def main() -> None:
+    """Runs the command."""
+    path = find_chromium()
+    if path is None:
+        raise UserError("no Chromium is installed; on Debian, `apt-get install chromium` brings it")
+    run = trained.load(_folder())
+    html.check_method(run)
+    test = trained.load_data(run).test
+    images, labels = test.images[:_NUM_IMAGES], test.labels[:_NUM_IMAGES]
+    expected = heads_of_first_seed(run, images)
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        for quantised in (False, True):
+            size = len(html.render(run, quantised).encode())
+            open_page(page, run, Path(folder), quantised)
+            print(f"{'int8' if quantised else 'float32'}: {size / 1000:.0f} kB")
+            _compare(heads_in_browser(page, images), expected, labels)
+        _print_times(page)
+        browser.close()
+
+
+def _compare(found: Heads, expected: Heads, labels: np.ndarray) -> None:
+    """Prints how far the page is from JAX."""
+    for name in ("logits", "prior_logits"):
+        difference = np.abs(getattr(found, name) - getattr(expected, name)).max()
+        largest = np.abs(getattr(expected, name)).max()
+        print(f"  {name}: largest difference {difference:.2g}, largest value {largest:.3g}")
+    own, jaxs = dropmax_log_probs(found), dropmax_log_probs(expected)
+    probs = np.exp(own)
+    print(f"  probabilities: largest difference {np.abs(probs - np.exp(jaxs)).max():.2g}")
+    chosen, sure = probs.argmax(-1), probs.max(-1) >= 0.5
+    print(f"  the same class: {(chosen == jaxs.argmax(-1)).sum()} of {len(labels)}")
+    wrong = chosen != labels
+    print(f"  wrong: {wrong.sum()}; not sure: {(~sure).sum()}, wrong {wrong[~sure].sum()} of them")
+
+
+def _print_times(page: Page) -> None:
+    """Draws strokes, each in a figure with those before it, and prints how long answers take."""
+    page.evaluate(_WATCH)
+    figures = itertools.cycle(STROKES.values())
+    count = 0
+    while count < _NUM_STROKES:
+        page.get_by_role("button", name="Clear").click()
+        for stroke in next(figures):
+            draw(page, [stroke])
+            count += 1
+    page.wait_for_timeout(500)
+    times = page.evaluate("times")
+    print(f"{count} strokes of {len(times['shown'])} points in all, masks sampled meanwhile")
+    for kind, milliseconds in times.items():
+        median, worst = np.median(milliseconds), max(milliseconds)
+        print(f"  {kind}: median {median:.1f} ms, worst {worst:.1f} ms")
+
+
+if __name__ == "__main__":
+    command.run(main, FLAGS, __doc__)
