@@ -5,6 +5,7 @@ Commands, each run by `python -m experiments.NAME`:
 - `mnist`: trains and tests a model on MNIST; `images`: on images of any kind.
 - `table`: the paper's table. `calibration`: calibration and detection of errors.
 - `masks`: draws the classes a model retains. `predict`: predicts image files.
+- `sketchpad`: writes a page to draw on, with a trained model inside.
 
 Folders:
 

@@ -32,7 +32,7 @@ def main() -> None:
     from experiments.sketchpad import html
 
     run = trained.load(folder)
-    html.check_method(run)
+    html.check(run)
     write_text(output, html.render(run))
     print(f"wrote {output.absolute()}, {output.stat().st_size / 1000:.0f} kB")
 

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
-from dropmax_jax import METHODS
+from dropmax_jax import METHODS, Method
 from dropmax_jax.prediction import sample_dropmax_log_probs
 from experiments.cli.errors import UserError, printable
 from experiments.data import glyphs
@@ -69,14 +70,16 @@ def form_of(dataset: str) -> Form:
     return GLYPH_FORM if row_of(dataset).source == "glyphs" else MNIST_FORM
 
 
-def check_method(run: TrainedRun) -> None:
-    """Raises `UserError` if the run's method does not predict from masks as DropMax does."""
+def check(run: TrainedRun) -> None:
+    """Raises `UserError` if the run has no masks as DropMax draws them, or no usable weights."""
     shown = [name for name, method in METHODS.items() if _draws_masks(method)]
     if not _draws_masks(run.setup.method):
         raise UserError(
             f"the model in {run.folder} is {run.config.model}, which lacks the masks that the page "
             f"shows: train one of {', '.join(sorted(shown))}"
         )
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.params)):
+        raise UserError(f"the weights of the model in {run.folder} are not finite: train it anew")
 
 
 def render(run: TrainedRun, quantised: bool = True) -> str:
@@ -124,7 +127,7 @@ def render(run: TrainedRun, quantised: bool = True) -> str:
     )
 
 
-def _draws_masks(method: Any) -> bool:
+def _draws_masks(method: Method) -> bool:
     return method.sample_log_probs is sample_dropmax_log_probs
 
 

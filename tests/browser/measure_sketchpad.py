@@ -18,6 +18,7 @@ from dropmax_jax import Heads, dropmax_log_probs
 from experiments import trained
 from experiments.cli import command, run_flags
 from experiments.cli.errors import UserError
+from experiments.cli.kinds import PATH
 from experiments.sketchpad import html
 from tests.browser.conftest import ARGUMENTS, find_chromium
 from tests.browser.sketchpad_page import draw, heads_in_browser, heads_of_first_seed, open_page
@@ -25,9 +26,15 @@ from tests.experiments.drawn import STROKES
 
 FLAGS = command.Flags()
 _folder = run_flags.define(FLAGS, "run")
+_SCREENSHOT = FLAGS.define("screenshot", None, "PNG to write, of a drawing in the page", PATH)
 
 _NUM_IMAGES = 1000
 _NUM_STROKES = 50
+
+_FOUR_OR_NINE = [
+    [(0.52, 0.05), (0.1, 0.55), (0.15, 0.6), (0.55, 0.5)],
+    [(0.55, 0.1), (0.45, 1.0)],
+]
 
 _WATCH = """() => {
   window.times = { computed: [], shown: [] };
@@ -50,7 +57,7 @@ def main() -> None:
     if path is None:
         raise UserError("no Chromium is installed; on Debian, `apt-get install chromium` brings it")
     run = trained.load(_folder())
-    html.check_method(run)
+    html.check(run)
     test = trained.load_data(run).test
     images, labels = test.images[:_NUM_IMAGES], test.labels[:_NUM_IMAGES]
     expected = heads_of_first_seed(run, images)
@@ -63,7 +70,17 @@ def main() -> None:
             print(f"{'int8' if quantised else 'float32'}: {size / 1000:.0f} kB")
             _compare(heads_in_browser(page, images), expected, labels)
         _print_times(page)
+        if _SCREENSHOT.value is not None:
+            _write_screenshot(page, _SCREENSHOT.value)
         browser.close()
+
+
+def _write_screenshot(page: Page, path: Path) -> None:
+    page.get_by_role("button", name="Clear").click()
+    draw(page, _FOUR_OR_NINE)
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(3000)
+    page.locator("main").screenshot(path=path)
 
 
 def _compare(found: Heads, expected: Heads, labels: np.ndarray) -> None:

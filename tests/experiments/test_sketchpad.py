@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -191,12 +192,20 @@ class TestCommand:
     @pytest.mark.parametrize("model", ["softmax", "dropmax_logit", "deterministic_attention"])
     def test_a_method_without_dropmaxs_masks_is_refused(self, model: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="train one of dropmax, dropmax_balanced, ") as raised:
-            html.check_method(untrained(tmp_path, model))
+            html.check(untrained(tmp_path, model))
         assert f"is {model}, which lacks the masks" in str(raised.value)
 
     @pytest.mark.parametrize("model", ["dropmax", "dropmax_balanced", "dropmax_prior"])
     def test_a_method_with_them_is_not(self, model: str, tmp_path: Path) -> None:
-        html.check_method(untrained(tmp_path, model))
+        html.check(untrained(tmp_path, model))
+
+    def test_weights_that_are_not_finite_are_refused(self, tmp_path: Path) -> None:
+        model = untrained(tmp_path)
+        broken = model._replace(
+            params=jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), model.params)
+        )
+        with pytest.raises(UserError, match="not finite"):
+            html.check(broken)
 
     @pytest.mark.parametrize(
         ("output", "message"),

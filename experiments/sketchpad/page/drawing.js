@@ -18,7 +18,7 @@ function makeDrawing(canvas, { pen, lines, changed, settled }) {
   let cursorIsShown = false;
 
   function show() {
-    const side = canvas.clientWidth * devicePixelRatio;
+    const side = Math.round(canvas.clientWidth * devicePixelRatio);
     if (canvas.width !== side) canvas.width = canvas.height = side;
     const context = canvas.getContext("2d");
     const style = getComputedStyle(canvas);

@@ -18,7 +18,8 @@ function logSigmoid(value) {
 
 /** The softmax of the class logits under a mask, which is given by its log. */
 function maskedSoftmax(logits, logMask) {
-  return softmax(Array.from(logits, (logit, k) => logit + Math.log(Math.exp(logMask[k]) + EPSILON)));
+  const masked = (logit, k) => logit + Math.log(Math.exp(logMask[k]) + EPSILON);
+  return softmax(Array.from(logits, masked));
 }
 
 /** The log of a relaxed Bernoulli mask, a function of logistic noise. */
@@ -40,8 +41,8 @@ function entropyOf(probs) {
 
 /** The heads without the classes that were dropped by hand. */
 function withoutDropped(heads, dropped) {
-  const logits = Float32Array.from(heads.logits, (logit, k) => (dropped.has(k) ? -Infinity : logit));
-  return { logits, priorLogits: heads.priorLogits };
+  const left = (logit, k) => (dropped.has(k) ? -Infinity : logit);
+  return { logits: Float32Array.from(heads.logits, left), priorLogits: heads.priorLogits };
 }
 
 /** The predictions of the class logits alone and of DropMax, and the retain probabilities. */

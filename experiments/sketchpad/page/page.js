@@ -53,6 +53,7 @@ function say(predictions) {
   const said = headline(predictions);
   find("headline").textContent = said;
   find("headline").classList.toggle("short", said.length < 3);
+  find("caption").hidden = predictions === null;
   tell("dropmax", predictions && predictions.dropmax);
   tell("logits", predictions && predictions.logits);
 }
@@ -77,20 +78,19 @@ function tell(kind, probs) {
 }
 
 function inWords(probs) {
-  const [best, next] = largest(probs, 2).map((k) => `${names[k]}\u00a0(${percent(probs[k])})`);
-  return isSure(probs) ? best : `${best} or\u00a0${next}?`;
+  const [best, next] = largest(probs, 2);
+  if (!isSure(probs)) return `${names[best]} or ${names[next]}?`;
+  return `${names[best]} (${percent(probs[best])})`;
 }
 
 /** Reads a remark and the answer to those who cannot see them. */
 function announce(remark) {
-  const said = [remark, `${find("headline").textContent}.`];
-  if (heads !== null) {
-    for (const row of document.querySelectorAll(".says tbody tr:not(:has(.mean))")) {
-      const [method, answer, nats] = row.children;
-      said.push(`${method.textContent}: ${answer.textContent}, entropy ${nats.textContent}.`);
-    }
+  const said = [`${find("headline").textContent}.`];
+  for (const row of document.querySelectorAll(".says tbody tr:not(:has(.mean))")) {
+    const [method, answer, nats] = row.children;
+    said.push(`${method.textContent}: ${answer.textContent}, entropy ${nats.textContent}.`);
   }
-  find("live").textContent = said.join(" ").trim();
+  find("live").textContent = [remark, ...(heads === null ? [] : said)].join(" ").trim();
 }
 
 find("undo").addEventListener("click", drawing.undo);

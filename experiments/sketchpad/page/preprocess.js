@@ -30,7 +30,7 @@ function inkFor(strokes, box, form) {
   return cropped(ink);
 }
 
-/** As `glyphs`: in the size in which it is drawn, as letters on a line, with its box in the middle. */
+/** As `glyphs`: in the size in which it is drawn, with its box in the middle. */
 function inGlyphForm(strokes, box, form) {
   const scale = (form.capital - form.pen) / (form.baseline - form.top);
   const extent = Math.max(box.width, box.height) * scale + form.pen;
