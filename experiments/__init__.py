@@ -4,13 +4,9 @@ Commands, each run by `python -m experiments.NAME`:
 
 - `mnist`: trains and tests a model on MNIST; `images`: on images of any kind.
 - `table`: the paper's table. `calibration`: calibration and detection of errors.
-<<<<<<< HEAD
-- `masks`: draws the classes a model retains. `predict`: predicts image files.
-- `report`: one page of all runs in a folder.
-=======
 - `masks`: draws the classes a model retains. `figures`: draws the paper's figures.
-- `predict`: predicts image files.
->>>>>>> workF
+- `predict`: predicts image files. `sketchpad`: writes a page to draw on, with a model inside.
+- `report`: one page of all runs in a folder.
 
 Folders:
 

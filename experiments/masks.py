@@ -1,39 +1,22 @@
 """Draws which classes a trained DropMax retains: `python -m experiments.masks`."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 
 from experiments.cli import command, run_flags
 from experiments.cli.errors import UserError
-from experiments.cli.kinds import PATH
 from experiments.data.catalogue import row_of
-from experiments.runtime.files import is_read_only
 from experiments.train.config import check_is_of_images, read_config_of_run
 
 FLAGS = command.Flags()
 _savedir = run_flags.define(FLAGS, "savedir")
-_OUTPUT = FLAGS.define(
-    "output",
-    None,
-    "PNG to write (default: masks.png in --savedir, or here if that is read-only)",
-    PATH,
-)
+_output = run_flags.define_output(FLAGS, "masks.png", of_run="savedir")
 _MNIST_PATH, _DATA_PATH = run_flags.define_data(FLAGS)
 
 
 def main() -> None:
     """Runs the command."""
     savedir = _savedir()
-    # On read-only media, the current folder has to do.
-    output = (Path() if is_read_only(savedir) else savedir) / "masks.png"
-    if _OUTPUT.value is not None:
-        output = _OUTPUT.value
-        if output.suffix.lower() != ".png":
-            raise UserError(f"--output={output} must end in .png")
-        if not os.path.isdir(output.parent) or os.path.isdir(output):
-            raise UserError(f"--output={output} must be a file in a folder that is there")
+    output = _output(savedir)
     check_is_of_images(read_config_of_run(savedir), "experiments.masks draws images")
     command.set_up_jax()
     import jax

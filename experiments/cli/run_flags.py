@@ -1,13 +1,16 @@
-"""The flags that name a run, for the commands that use one that is trained."""
+"""The flags of commands that use a trained run: the run's folder, and the file to make of it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from experiments.cli.command import Flags
 from experiments.cli.config_flags import results_folder
+from experiments.cli.errors import UserError
 from experiments.cli.kinds import DATA_FOLDER, PATH, choice
 from experiments.data.catalogue import ROWS
+from experiments.runtime.files import is_read_only
 
 
 def define(own: Flags, name: str) -> Callable[[], Path]:
@@ -54,3 +57,37 @@ def define_data(own: Flags) -> tuple[Any, Any]:
         DATA_FOLDER,
     )
     return mnist_path, data_path
+
+
+def define_output(own: Flags, name: str, of_run: str) -> Callable[[Path], Path]:
+    """Defines `--output`, the file that the command writes.
+
+    Args:
+        own: The command's flags.
+        name: Of the file, by default; the flag's must end in the same way.
+        of_run: The flag of the run's folder.
+
+    Returns:
+        A function of the run's folder that gives the file, after parsing.
+    """
+    suffix = Path(name).suffix
+    output = own.define(
+        "output",
+        None,
+        f"{suffix[1:].upper()} to write (default: {name} in --{of_run}, or here if that is "
+        "read-only)",
+        PATH,
+    )
+
+    def value(folder: Path) -> Path:
+        if output.value is None:
+            # On read-only media, the current folder has to do.
+            return (Path() if is_read_only(folder) else folder) / name
+        file = Path(output.value)
+        if file.suffix.lower() != suffix:
+            raise UserError(f"--output={file} must end in {suffix}")
+        if not os.path.isdir(file.parent) or os.path.isdir(file):
+            raise UserError(f"--output={file} must be a file in a folder that is there")
+        return file
+
+    return value

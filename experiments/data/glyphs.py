@@ -92,12 +92,12 @@ _BEYOND = 8
 # In no font: what is drawn for it stands for characters that a font lacks.
 _NO_CHARACTER = "\uffff"
 # In pixels of the image.
-_CAPITAL_HEIGHT = 18.0
-_LARGEST_EXTENT = 25.0
+CAPITAL_HEIGHT = 18.0
+LARGEST_EXTENT = 25.0
 _MOST_SHIFT = 2.0
 _MOST_ROTATION = math.radians(10)
 _MOST_SHEAR = 0.15
-_LEAST_SCALE, _MOST_SCALE = 0.85, 1.1
+LEAST_SCALE, MOST_SCALE = 0.85, 1.1
 
 _ALIKE = "; letters that are drawn alike, such as Latin and Greek A, count as different classes"
 _INSTALL = "pip install --force-reinstall --no-deps 'matplotlib>=3.9'"
@@ -236,7 +236,7 @@ def _font(face: str, content: bytes) -> ImageFont.FreeTypeFont:
     try:
         trial = _sized(content, 100)
         _, top, _, bottom = trial.getbbox("H")
-        return _sized(content, round(100 * _LARGER * _CAPITAL_HEIGHT / (bottom - top)))
+        return _sized(content, round(100 * _LARGER * CAPITAL_HEIGHT / (bottom - top)))
     except (OSError, ZeroDivisionError) as error:
         raise UserError(f"matplotlib's font {face} is damaged ({error}): {_INSTALL}") from error
 
@@ -262,13 +262,13 @@ def _jittered(glyph: Image.Image, chances: np.ndarray) -> np.ndarray:
     rotation, shear, scale, right, down = chances.tolist()
     angle = _MOST_ROTATION * (2 * rotation - 1)
     slant = _MOST_SHEAR * (2 * shear - 1)
-    factor = _LEAST_SCALE + (_MOST_SCALE - _LEAST_SCALE) * scale
+    factor = LEAST_SCALE + (MOST_SCALE - LEAST_SCALE) * scale
     cos, sin = math.cos(angle), math.sin(angle)
     matrix = factor * np.array([[cos, cos * slant - sin], [sin, sin * slant + cos]])
     # All of the glyph is to be seen: a wide one is made smaller, and shifted less.
     extent = np.abs(matrix) @ glyph.size
-    fit = min(1.0, _LARGER * _LARGEST_EXTENT / extent.max())
-    room = (_LARGER * _LARGEST_EXTENT - fit * extent) / 2
+    fit = min(1.0, _LARGER * LARGEST_EXTENT / extent.max())
+    room = (_LARGER * LARGEST_EXTENT - fit * extent) / 2
     most = np.minimum(_LARGER * _MOST_SHIFT, room)
     shift = most * (2 * np.array([right, down]) - 1)
     back = np.linalg.inv(fit * matrix)

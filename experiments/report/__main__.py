@@ -8,29 +8,26 @@ import os
 import shlex
 from pathlib import Path
 
-from experiments.cli import command
+from experiments.cli import command, run_flags
 from experiments.cli.errors import UserError
 from experiments.cli.kinds import PATH
-from experiments.runtime.files import is_read_only, write_text
+from experiments.runtime.files import write_text
 
 FLAGS = command.Flags()
 _RESULTS = FLAGS.define("results", Path("results"), "folder of runs, at any depth", PATH)
-_OUTPUT = FLAGS.define(
-    "output",
-    None,
-    "HTML file to write (default: report.html in --results, or here if that is read-only)",
-    PATH,
-)
+_output = run_flags.define_output(FLAGS, "report.html", of_run="results")
 
 
 def main() -> None:
     """Runs the command."""
     results = Path(_RESULTS.value)
     _check_results(results)
-    output = (Path() if is_read_only(results) else results) / "report.html"
-    if _OUTPUT.value is not None:
-        output = _OUTPUT.value
-    _check_output(output)
+    output = _output(results)
+    if os.path.lexists(output) and not _is_report(output):
+        raise UserError(
+            f"{output} is there, and is no report of this command: pass another --output, or "
+            "remove it"
+        )
     # Only now, so that --help and mistakes in flags are answered at once.
     from experiments.report.folders import read_results
     from experiments.report.page import render
@@ -53,19 +50,6 @@ def _check_results(results: Path) -> None:
         raise UserError(f"--results={results} is not there: train a run first, or pass its folder")
     if not os.path.isdir(results):
         raise UserError(f"--results={results} is a file: pass the folder of the runs")
-
-
-def _check_output(output: Path) -> None:
-    """Raises `UserError` if the report cannot be written there, or would replace another file."""
-    if output.suffix.lower() != ".html":
-        raise UserError(f"--output={output} must end in .html")
-    if not os.path.isdir(output.parent) or os.path.isdir(output):
-        raise UserError(f"--output={output} must be a file in a folder that is there")
-    if os.path.lexists(output) and not _is_report(output):
-        raise UserError(
-            f"{output} is there, and is no report of this command: pass another --output, or "
-            "remove it"
-        )
 
 
 def _is_report(file: Path) -> bool:

@@ -20,9 +20,13 @@ ARGUMENTS = [
 ]
 
 
+def find_chromium() -> str | None:
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    path = next(filter(None, map(shutil.which, NAMES)), None)
+    path = find_chromium()
     if path is None:
         pytest.skip("no Chromium is installed; on Debian, `apt-get install chromium` brings it")
     with sync_playwright() as playwright:

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 SIDE = 28
-_BOX = 20
+BOX = 20
 # Larger pictures are reduced first: a digit needs few pixels, and averages have less noise.
 _LARGEST_SIDE = 800
 # Ink differs from its ground by this many grey levels of 255 at least,
@@ -56,7 +56,7 @@ def prepare(picture: np.ndarray) -> Prepared | None:
     strokes = np.where(nearby, np.clip((ink - 0.15 * peak) / (0.65 * peak), 0, 1), 0)
     cropped = strokes[rows, columns]
     thick = _thickened(cropped, is_ink[rows, columns])
-    box = _scaled(thick)
+    box = scaled_to_box(thick)
     steps = ["inverted"] if is_dark else []
     if grey.shape != picture.shape:
         steps.append(f"reduced to {grey.shape[1]}x{grey.shape[0]}")
@@ -64,7 +64,7 @@ def prepare(picture: np.ndarray) -> Prepared | None:
     if thick is not cropped:
         steps.append("thickened")
     steps += [f"scaled to {box.shape[1]}x{box.shape[0]}", "centred"]
-    return Prepared(_centred(box), ", ".join(steps))
+    return Prepared(centred(box), ", ".join(steps))
 
 
 def is_in_form(picture: np.ndarray) -> bool:
@@ -73,6 +73,27 @@ def is_in_form(picture: np.ndarray) -> bool:
         return False
     ground = np.median(_frame(picture))
     return bool(ground < _DARK and picture.max() - ground >= _LEAST_CONTRAST)
+
+
+def scaled_to_box(strokes: np.ndarray) -> np.ndarray:
+    """Scales a digit to fit into the box; float `[H, W]`."""
+    scale = BOX / max(strokes.shape)
+    height, width = (max(1, round(side * scale)) for side in strokes.shape)
+    image = Image.fromarray(strokes.astype(np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def centred(box: np.ndarray) -> np.ndarray:
+    """Puts a digit into an image so that its centre of mass is in the middle; uint8 `[28, 28]`."""
+    image = np.zeros((SIDE, SIDE), np.uint8)
+    centre = ndimage.center_of_mass(box)
+    top, left = (
+        int(np.clip(round(SIDE / 2 - place), 0, SIDE - side))
+        for place, side in zip(centre, box.shape, strict=True)
+    )
+    light = np.clip(np.rint(255 * box / box.max()), 0, 255)
+    image[top : top + box.shape[0], left : left + box.shape[1]] = light
+    return image
 
 
 def _reduced(picture: np.ndarray) -> np.ndarray:
@@ -131,28 +152,7 @@ def _thickened(strokes: np.ndarray, is_ink: np.ndarray) -> np.ndarray:
     distances = ndimage.distance_transform_edt(np.pad(is_ink, 1))
     ridge = distances[(distances == ndimage.maximum_filter(distances, 3)) & (distances > 0)]
     width = 2 * np.median(ridge) - 1
-    missing = round(_LEAST_STROKE * max(is_ink.shape) / _BOX - width)
+    missing = round(_LEAST_STROKE * max(is_ink.shape) / BOX - width)
     if missing <= 0:
         return strokes
     return ndimage.grey_dilation(np.pad(strokes, missing // 2), (missing + 1, missing + 1))
-
-
-def _scaled(strokes: np.ndarray) -> np.ndarray:
-    """Scales a digit to fit into the box; float `[H, W]`."""
-    scale = _BOX / max(strokes.shape)
-    height, width = (max(1, round(side * scale)) for side in strokes.shape)
-    image = Image.fromarray(strokes.astype(np.float32))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
-
-
-def _centred(box: np.ndarray) -> np.ndarray:
-    """Puts a digit into an image so that its centre of mass is in the middle; uint8 `[28, 28]`."""
-    image = np.zeros((SIDE, SIDE), np.uint8)
-    centre = ndimage.center_of_mass(box)
-    top, left = (
-        int(np.clip(round(SIDE / 2 - place), 0, SIDE - side))
-        for place, side in zip(centre, box.shape, strict=True)
-    )
-    light = np.clip(np.rint(255 * box / box.max()), 0, 255)
-    image[top : top + box.shape[0], left : left + box.shape[1]] = light
-    return image

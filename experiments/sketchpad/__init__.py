@@ -1,0 +1,1 @@
+"""A page to draw on, with a trained network inside."""
