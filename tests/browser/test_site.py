@@ -22,6 +22,8 @@ def test_a_search_finds_the_function_and_leads_to_it(page: Page, site: str) -> N
     page.goto(f"{site}/index.html")
     page.get_by_role("textbox", name="Search").fill("dropmax_loss")
     page.keyboard.press("Enter")
+    # Until then, lines above the results come and go, and move them.
+    expect(page.get_by_text("Search finished")).to_be_visible()
     page.locator("#search-results a").first.click()
     expect(page).to_have_url(f"{site}/api/loss.html#dropmax_jax.dropmax_loss")
     expect(page.locator("#dropmax_jax\\.dropmax_loss")).to_be_in_viewport()
@@ -33,8 +35,8 @@ def test_the_keyboard_alone_searches_and_follows_a_result(page: Page, site: str)
     expect(page.get_by_role("textbox", name="Search")).to_be_focused()
     page.keyboard.type("elbo")
     page.keyboard.press("Enter")
+    expect(page.get_by_text("Search finished")).to_be_visible()
     result = page.locator("#search-results a").first
-    expect(result).to_be_visible()
     for _ in range(100):
         if result.evaluate("result => result === document.activeElement"):
             break
