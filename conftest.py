@@ -18,6 +18,11 @@ if _LESS_OPTIMISED not in _FLAGS:
 _LARGEST_CACHE = 500_000_000  # Bytes: about eight times what one run of all tests leaves.
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors, since tests wait for processes and for the disk."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory

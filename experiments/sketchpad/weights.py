@@ -10,6 +10,8 @@ import numpy as np
 PADDING = {"lenet": 0, "cnn": 2}
 
 _LARGEST = 127
+# Below it, scales would have too few digits, and nobody would miss the weights.
+_NEGLIGIBLE = 1e-30
 
 
 def pack(params: Any, padding: int, quantised: bool = True) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def quantise(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ([64, -127], [1.0])
     """
     largest = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(0)
-    scales = np.where(largest > 0, largest / _LARGEST, 1).astype(np.float32)
+    scales = np.where(largest > _NEGLIGIBLE, largest / _LARGEST, 1).astype(np.float32)
     return np.rint(kernel / scales).astype(np.int8), scales
 
 

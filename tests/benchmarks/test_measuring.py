@@ -62,6 +62,7 @@ def test_training_is_measured_from_end_to_end(
     assert "plain products alone" in table
 
 
+@pytest.mark.slow
 def test_the_loss_is_measured_from_end_to_end(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

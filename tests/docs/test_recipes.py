@@ -36,6 +36,7 @@ def undone(program: str, diff: str) -> str:
     return program
 
 
+@pytest.mark.slow
 def test_the_language_model_learns() -> None:
     (program,) = blocks(FOLDER / "language_model.md", "python")
     for whole, part in (

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from experiments.cli.errors import UserError
@@ -75,6 +75,7 @@ class TestWeights:
         st.lists(st.floats(-1000, 1000, width=32), min_size=6, max_size=6),
         st.floats(2**-20, 1024, width=32),
     )
+    @example([1e-44, 1e-45, 0, 0, 0, 0], 1.0)
     def test_int8_is_within_half_a_step_of_each_output(
         self, values: list[float], factor: float
     ) -> None:

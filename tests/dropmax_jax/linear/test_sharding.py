@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from dropmax_jax import Heads, dropmax_linear_loss
@@ -16,6 +17,7 @@ from tests.dropmax_jax.linear.heads import KEY, inputs
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 def test_on_eight_devices() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.dropmax_jax.linear.sharded"],

@@ -49,8 +49,13 @@ def draw(capfd: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
 
 
 def test_every_figure_is_written_with_a_caption_and_again_the_same(
-    capfd: pytest.CaptureFixture[str], dropmax: Path, softmax: Path, tmp_path: Path
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    dropmax: Path,
+    softmax: Path,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.setattr(boundaries, "train", functools.partial(boundaries.train, side=12))
     folder = Path(shutil.copytree(dropmax, tmp_path / dropmax.name))
     before = files_under(folder)
     outcome = draw(capfd, f"--run={folder}", f"--compare={softmax}")

@@ -103,6 +103,7 @@ def test_the_masks_are_drawn_into_the_current_folder(read_only: ReadOnly) -> Non
     assert files_under(read_only.folder) == before
 
 
+@pytest.mark.slow
 def test_the_figures_are_drawn_into_a_folder_of_the_current_one(read_only: ReadOnly) -> None:
     before = files_under(read_only.folder)
     code, stdout, stderr = read_only("figures.__main__", f"--run={read_only.folder}")
