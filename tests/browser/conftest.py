@@ -8,6 +8,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from experiments.cli.errors import UserError
+
 NAMES = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 # Sandboxes need rights that containers lack; the rest keeps the browser from its maker's servers.
 ARGUMENTS = [
@@ -20,15 +22,24 @@ ARGUMENTS = [
 ]
 
 
-def find_chromium() -> str | None:
-    return next(filter(None, map(shutil.which, NAMES)), None)
+def chromium() -> str:
+    """Where it is.
+
+    Raises:
+        UserError: It is not there.
+    """
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        raise UserError("no Chromium is installed; on Debian, `apt-get install chromium` brings it")
+    return path
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium is installed; on Debian, `apt-get install chromium` brings it")
+    try:
+        path = chromium()
+    except UserError as error:
+        pytest.skip(str(error))
     expect.set_options(timeout=30_000)  # Milliseconds: other tests keep the processor busy.
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)

@@ -18,10 +18,9 @@ from playwright.sync_api import Page, sync_playwright
 from dropmax_jax import Heads, dropmax_log_probs
 from experiments import trained
 from experiments.cli import command, run_flags
-from experiments.cli.errors import UserError
 from experiments.cli.kinds import PATH
 from experiments.sketchpad import html
-from tests.browser.conftest import ARGUMENTS, find_chromium
+from tests.browser.conftest import ARGUMENTS, chromium
 from tests.browser.sketchpad_page import draw, heads_in_browser, heads_of_first_seed, open_page
 from tests.experiments.drawn import STROKES
 
@@ -58,9 +57,7 @@ _WATCH = """() => {
 
 def main() -> None:
     """Runs the command."""
-    path = find_chromium()
-    if path is None:
-        raise UserError("no Chromium is installed; on Debian, `apt-get install chromium` brings it")
+    path = chromium()
     run = trained.load(_folder())
     html.check(run)
     test = trained.load_data(run).test
