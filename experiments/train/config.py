@@ -237,8 +237,7 @@ class Config:
     record_test: bool = _field(
         False,
         SWITCH,
-        "write the test error, and the cross-entropy on training and test data, into "
-        "metrics.jsonl while training, for experiments.figures",
+        "write test error and cross-entropies while training, for experiments.figures",
     )
     data_fingerprint: str = _special("", _FINGERPRINT)
     image_shape: tuple[int, ...] = _special((28, 28), _IMAGE_SHAPE)
