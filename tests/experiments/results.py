@@ -65,3 +65,8 @@ def events_of(folder: Path) -> dict[str, dict[int, float]]:
                 assert event.step not in steps, "an epoch is told twice"
                 steps[event.step] = value.simple_value
     return scalars
+
+
+def assert_no_leftovers(folder: Path) -> None:
+    hidden = {path.name for path in folder.iterdir() if path.name.startswith(".")}
+    assert hidden <= {".lock"}

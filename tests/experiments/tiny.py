@@ -17,6 +17,7 @@ from dropmax_jax.linen import DropMaxHeads
 from experiments.data.split import Split
 from experiments.networks._layers import DenseRelu, dropout
 from experiments.runtime import devices
+from experiments.train.config import Config
 from experiments.train.steps import programs
 from experiments.train.steps.setup import Setup
 from experiments.train.steps.training import TrainState
@@ -86,6 +87,10 @@ def numbered(num_train: int) -> Split:
     return Split(images, np.arange(num_train, dtype=np.int32))
 
 
+# The tests that share it, and the number of seeds, share compiled programs.
+DROPMAX = Config("dropmax", network="tiny", batch_size=8, num_epochs=2)
+
+
 class Steps:
     """Trains a setup for some steps at a time, from the start."""
 
@@ -120,3 +125,9 @@ def largest_difference(one: Any, other: Any) -> float:
         lambda a, b: float(np.max(np.abs(a - b) / (1 + np.abs(b)))), one, other
     )
     return max(jax.tree.leaves(differences))
+
+
+def by_name(tree: Any) -> dict[str, Any]:
+    return {
+        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
