@@ -5,7 +5,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Other work on the machine may slow a test down, which is no failure.
+hypothesis.settings.register_profile("any time", deadline=None)
+hypothesis.settings.load_profile("any time")
 
 # Most of the tests' time is LLVM's, over programs that run once: optimised less, they are compiled
 # twice as fast. What users run is optimised, as is the training run of .ci/run.

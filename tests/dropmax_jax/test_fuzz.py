@@ -45,7 +45,7 @@ KEY = jax.random.key(0)
 DTYPES: list[Any] = [np.float32, np.float16, jnp.bfloat16]
 # There are few shapes, because each is compiled anew.
 SHAPES = [(3,), (2, 2, 5)]
-CONFIG = settings(max_examples=30, deadline=None, derandomize=True)
+CONFIG = settings(max_examples=30, derandomize=True)
 
 
 @st.composite
@@ -251,7 +251,7 @@ def test_good_arguments_are_accepted() -> None:
             assert np.all(np.isfinite(leaf)), function
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(st.sampled_from(CALLS), ANYTHING, st.sampled_from(Heads._fields))
 def test_nonsense_in_any_argument_of_any_function_is_refused_or_right(
     call: tuple[Callable[..., Any], str], anything: Any, field: str
@@ -276,7 +276,7 @@ def test_nonsense_in_any_argument_of_any_function_is_refused_or_right(
             assert not np.any(np.isnan(np.asarray(leaf, np.float32)))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(ANYTHING, ANYTHING, ANYTHING, ANYTHING, st.integers(0, 4))
 def test_nonsense_is_refused_or_right(
     logits: Any, labels: Any, temperature: Any, epsilon: Any, which: int

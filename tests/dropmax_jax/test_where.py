@@ -26,7 +26,7 @@ from dropmax_jax.methods.temperature_scaling import fit_temperature
 from tests.dropmax_jax import oracle
 
 KEY = jax.random.key(0)
-CONFIG = settings(max_examples=15, deadline=None, derandomize=True)
+CONFIG = settings(max_examples=15, derandomize=True)
 JUNK = (np.nan, np.inf, -np.inf, 1e30, 0.0)
 # What has no randomness that depends on how many classes there are.
 DETERMINISTIC = ("softmax", "sparsemax", "deterministic_attention", "temperature_scaling")

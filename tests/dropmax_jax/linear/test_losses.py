@@ -149,7 +149,7 @@ def test_small_shapes(shape: tuple[int, int, int], block: tuple[int, int]) -> No
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given_values(
     st.tuples(st.integers(0, 9), st.integers(1, 12), st.integers(1, 4)),
     st.tuples(st.integers(1, 10), st.integers(1, 13)),

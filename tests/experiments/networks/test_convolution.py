@@ -45,7 +45,7 @@ def gradients_of(
 
 
 # There are few examples, because each compiles anew.
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(
     batch=st.integers(1, 3),
     height=st.integers(1, 5),

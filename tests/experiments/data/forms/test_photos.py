@@ -144,7 +144,7 @@ def test_small_pictures_are_enlarged() -> None:
     assert np.ptp(np.flatnonzero(pixels.any(1))) + 1 == 20
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.tuples(st.integers(8, 120), st.integers(8, 120)),
     st.integers(0, 2**32 - 1),

@@ -218,7 +218,7 @@ def test_what_is_no_archive_is_told(tmp_path: Path, content: bytes) -> None:
     assert "is not a whole NPZ file" in refused(file)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_damage_gives_images_or_a_line(tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(written(tmp_path, images=IMAGES[:, :2, :2], labels=LABELS).read_bytes())
