@@ -59,6 +59,11 @@ def define_data(own: Flags) -> tuple[Any, Any]:
     return mnist_path, data_path
 
 
+def place_for(name: str, folder: Path) -> Path:
+    """Where a command writes by default: in a folder, or here if that is on read-only media."""
+    return (Path() if is_read_only(folder) else folder) / name
+
+
 def define_output(own: Flags, name: str, of_run: str) -> Callable[[Path], Path]:
     """Defines `--output`, the file that the command writes.
 
@@ -81,8 +86,7 @@ def define_output(own: Flags, name: str, of_run: str) -> Callable[[Path], Path]:
 
     def value(folder: Path) -> Path:
         if output.value is None:
-            # On read-only media, the current folder has to do.
-            return (Path() if is_read_only(folder) else folder) / name
+            return place_for(name, folder)
         file = Path(output.value)
         if file.suffix.lower() != suffix:
             raise UserError(f"--output={file} must end in {suffix}")

@@ -8,12 +8,10 @@ boundaries (of a problem in the plane), cross_entropy (along training, if the ru
 """
 
 import os
-from pathlib import Path
 
 from experiments.cli import command, run_flags
 from experiments.cli.errors import UserError
 from experiments.cli.kinds import PATH
-from experiments.runtime.files import is_read_only
 from experiments.train.config import check_is_of_images, read_config_of_run
 
 FLAGS = command.Flags()
@@ -35,8 +33,7 @@ def main() -> None:
     folder, compare = _folder(), _COMPARE.value
     output = _OUTPUT.value
     if output is None:
-        # On read-only media, the current folder has to do.
-        output = (Path() if is_read_only(folder) else folder) / "figures"
+        output = run_flags.place_for("figures", folder)
     for each in (folder,) if compare is None else (folder, compare):
         check_is_of_images(read_config_of_run(each), "experiments.figures draws images")
     if not os.path.isdir(output.parent) or (os.path.exists(output) and not os.path.isdir(output)):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from dropmax_jax import posterior_logits
+from dropmax_jax import metrics, posterior_logits
 from experiments.figures.subject import Drawn, Subject
 from experiments.reports.drawing import OKABE_ITO, Figure
 from experiments.reports.examples import classes_of_bars, draw_image, name_bars
@@ -23,9 +23,7 @@ _PREDICTED: dict[str, Any] = {"marker": "D", "ls": "", "color": "white", "mec": 
 
 def entropies(log_probs: np.ndarray) -> np.ndarray:
     """The predictive entropies `[N]` of log-probabilities `[N, K]`, in nats."""
-    probs = np.exp(np.asarray(log_probs, float))
-    found: np.ndarray = -np.sum(np.where(probs > 0, probs * log_probs, 0), -1)
-    return found
+    return np.asarray(metrics.predictive_entropy(log_probs), float)
 
 
 def easiest(entropy: np.ndarray, labels: np.ndarray, count: int = _SHOWN) -> np.ndarray:
