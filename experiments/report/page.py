@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 from markupsafe import Markup
 
 from experiments.cli.errors import UserError, printable
@@ -18,6 +17,7 @@ from experiments.report.comparisons import Cell, Comparison, Table
 from experiments.report.folders import Results
 from experiments.report.runs import FIGURES, Run, Test
 from experiments.reports.statistics import mean_and_half_width
+from experiments.reports.templates import template
 from experiments.train.config import Config
 
 MARK = '<meta name="generator" content="experiments.report of DropMax for JAX">'
@@ -114,7 +114,7 @@ def render(read: Results, given: Path, results: Path, command: str) -> str:
         chapters.append(_Chapter(f"table-{number}", name, comparison, own))
         count += len(comparison.runs)
     style, script = (_asset(name) for name in ("style.css", "page.js"))
-    html = _template().render(
+    html = template(_ASSETS).render(
         mark=Markup(MARK),
         style=Markup(style),
         script=Markup(script),
@@ -136,17 +136,6 @@ def render(read: Results, given: Path, results: Path, command: str) -> str:
 
 def _all_runs(read: Results) -> list[Run]:
     return read.runs + [run for comparison in read.comparisons for run in comparison.runs]
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_ASSETS),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html")
 
 
 def _asset(name: str) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
@@ -16,6 +15,7 @@ from experiments.cli.errors import UserError, printable
 from experiments.data import glyphs
 from experiments.data.catalogue import row_of
 from experiments.data.forms import photos
+from experiments.reports.templates import template
 from experiments.sketchpad import weights
 from experiments.trained import TrainedRun
 
@@ -101,13 +101,7 @@ def render(run: TrainedRun, quantised: bool = True) -> str:
         ),
         "network": weights.pack(params, weights.PADDING[config.network], quantised),
     }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_PARTS),
-        autoescape=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("page.html").render(
+    return template(_PARTS).render(
         model=model,
         run=printable(run.folder.resolve().name),
         subject=model["subject"],
