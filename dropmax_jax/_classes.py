@@ -1,12 +1,15 @@
 """What runs over the classes of an example, which may be spread over an axis of `shard_map`."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from dropmax_jax import _checks
+
+_Values = TypeVar("_Values")
 
 
 class Classes(NamedTuple):
@@ -14,18 +17,18 @@ class Classes(NamedTuple):
 
     Attributes:
         axis_name: The axis of `shard_map` over which classes are spread, None if they are not.
-        by_product: Whether to add by a product, which is quicker on CPU: XLA adds one number after
-            the other there.
+        on_cpu: Whether to compute as is quick there.
         balanced: Whether the label regression is; see `regression_weights`.
     """
 
     axis_name: str | None = None
-    by_product: bool = False
+    on_cpu: bool = False
     balanced: bool = False
 
     def sum(self, values: Array) -> Array:
         """The sum `[...]` of values `[..., K]`."""
-        if self.by_product:
+        if self.on_cpu:
+            # XLA adds one number after the other there, but not in a product.
             ones = jnp.ones(values.shape[-1], values.dtype)
             return jnp.dot(values, ones, precision=lax.Precision.HIGHEST)
         total = jnp.sum(values, axis=-1)
@@ -49,7 +52,20 @@ class Classes(NamedTuple):
         if self.axis_name is not None and jnp.issubdtype(labels.dtype, jnp.integer):
             # Counted from the first class that is here.
             labels = labels.astype(jnp.int32) - self.share() * logits.shape[-1]
+        if self.on_cpu and jnp.issubdtype(labels.dtype, jnp.integer):
+            # A kernel counts in 64 bits, and then computes all else for half as many classes at a
+            # time. It reads numbers that do not begin at 0 from memory.
+            numbers = np.arange(1, logits.shape[-1] + 1, dtype=np.int32)
+            numbers = np.expand_dims(numbers, tuple(range(labels.ndim)))
+            return labels[..., None].astype(jnp.int32) + 1 == numbers
         return _checks.target(labels, logits, "logits")
+
+    def apart(self, values: _Values) -> _Values:
+        """The same values, of which a kernel on CPU computes anew what others compute too.
+
+        An exponential takes no longer than its way through memory.
+        """
+        return lax.optimization_barrier(values) if self.on_cpu else values
 
     def share(self) -> Array | int:
         """Which share of the classes is here."""

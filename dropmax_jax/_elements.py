@@ -15,6 +15,8 @@ from dropmax_jax.concrete import sigmoids
 
 # A logit whose sigmoid is 1 to the last digit, and whose products are finite.
 _CERTAIN = 1e6
+# Above it, z + ε is never so small that what is lost below it counts.
+_LARGE_EPSILON = 1e-24
 # From the lowest power of s up.
 _LOG1P = (
     1.0,
@@ -62,6 +64,8 @@ def mask(x: Array, epsilon: float) -> Mask:
         jnp.where(x >= 0.0, larger, smaller),
         jnp.where(x >= 0.0, smaller, larger),
     )
+    if epsilon > _LARGE_EPSILON:
+        return Mask(z, not_z, jnp.zeros_like(x), z, jnp.full_like(x, epsilon))
     scale = jnp.minimum(x, 0.0)
     if epsilon == 0.0:
         return Mask(z, not_z, scale, larger, jnp.zeros_like(x))
@@ -176,5 +180,4 @@ def _log1p_exp_abs(logits: Array) -> Array:
     result = jnp.full_like(small, _LOG1P[-1])
     for coefficient in _LOG1P[-2::-1]:
         result = result * small + coefficient
-    # Or XLA would compute it again for each of the sums that read it.
-    return lax.optimization_barrier(result * small)
+    return result * small

@@ -20,9 +20,11 @@ def loss_and_terms(
     temperature: ArrayLike,
     epsilon: float,
     axis_name: str | None,
+    *,
     balanced: bool = False,
-) -> tuple[jax.Array, LossTerms]:
-    """The loss `[...]` and its terms; see `dropmax_loss`.
+    with_terms: bool = False,
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """The loss `[...]` and its terms, if they are asked for; see `dropmax_loss`.
 
     With `balanced`, the label regression is that of `dropmax_balanced_loss`.
     """
@@ -48,8 +50,9 @@ def loss_and_terms(
         num_classes,
         epsilon=float(epsilon),
         classes=classes,
+        with_terms=with_terms,
     )
-    return counts.per_example(loss), LossTerms(*map(counts.per_example, terms))
+    return counts.per_example(loss), tuple(map(counts.per_example, terms))
 
 
 def weight_array(weights: LossTerms | None, dtype: jnp.dtype) -> jax.Array:

@@ -81,6 +81,6 @@ def dropmax_balanced_loss_and_terms(
         >>> print(f"{terms.label_regression[0]:.3f}")  # 8 (K - 1) / K log 2
         5.490
     """
-    return loss_and_terms(
-        key, heads, labels, where, weights, temperature, epsilon, axis_name, balanced=True
-    )
+    args = key, heads, labels, where, weights, temperature, epsilon, axis_name
+    loss, terms = loss_and_terms(*args, balanced=True, with_terms=True)
+    return loss, LossTerms(*terms)

@@ -229,7 +229,9 @@ def dropmax_loss_and_terms(
         >>> bool(jnp.allclose(loss, sum(terms)))
         True
     """
-    return loss_and_terms(key, heads, labels, where, weights, temperature, epsilon, axis_name)
+    args = key, heads, labels, where, weights, temperature, epsilon, axis_name
+    loss, terms = loss_and_terms(*args, with_terms=True)
+    return loss, LossTerms(*terms)
 
 
 def elbo(

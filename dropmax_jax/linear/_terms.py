@@ -51,7 +51,7 @@ def dropmax(
 def ways_of(reduction: Callable[[Setting], Reduction], plans: Plans, setting: Setting) -> Ways:
     """A reduction over the classes of a block, on CPU and elsewhere, with the plan for each."""
     here = setting.classes._replace(axis_name=None)
-    on_cpu = setting._replace(classes=here._replace(by_product=True))
+    on_cpu = setting._replace(classes=here._replace(on_cpu=True))
     elsewhere = setting._replace(classes=here)
     return (reduction(on_cpu), plans[0]), (reduction(elsewhere), plans[1])
 

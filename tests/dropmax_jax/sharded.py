@@ -37,7 +37,7 @@ from dropmax_jax import (
 )
 from dropmax_jax.methods.temperature_scaling import fit_temperature
 
-# More than a block, so that the loss goes in blocks on CPU.
+# So large that the CPU has a program of its own.
 SHAPE = (64, 1024)
 KEY = jax.random.key(5)
 HEADS = Heads(*(jax.random.normal(jax.random.key(i), SHAPE) for i in range(3)))

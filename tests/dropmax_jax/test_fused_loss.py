@@ -18,11 +18,11 @@ from dropmax_jax import (
     posterior_logits,
     sample_log_mask,
 )
-from dropmax_jax._fused.blocks import BLOCK
+from dropmax_jax._fused import SMALL
 from tests.dropmax_jax import oracle
 
 KEY = jax.random.key(0)
-# These rows are more than a block, and not a whole number of blocks.
+# So large that the CPU has a program of its own.
 LARGE = (70, 1000)
 LABELS = np.arange(70) * 14
 
@@ -52,20 +52,20 @@ def assert_trees_close(actual: Any, expected: Any, tolerance: float) -> None:
     )
 
 
-def test_large_is_more_than_a_block() -> None:
-    assert LARGE[0] * LARGE[1] > 2 * BLOCK
+def test_large_is_not_small() -> None:
+    assert LARGE[0] * LARGE[1] > SMALL
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
 @pytest.mark.parametrize("partitionable", [True, False])
-def test_blocks_give_the_sum_of_terms(impl: str, partitionable: bool) -> None:
+def test_large_losses_are_the_sum_of_terms(impl: str, partitionable: bool) -> None:
     heads = oracle.random_heads(0, LARGE)
     key = jax.random.key(1, impl=impl)
     with jax.threefry_partitionable(partitionable):
         np.testing.assert_allclose(fused(key, heads, LABELS), plain(key, heads, LABELS), rtol=1e-5)
 
 
-def test_gradients_in_blocks_are_those_of_the_terms() -> None:
+def test_gradients_of_large_losses_are_those_of_the_terms() -> None:
     heads = oracle.random_heads(0, LARGE)
 
     def gradients(loss: Callable[..., jax.Array]) -> Any:
@@ -111,7 +111,8 @@ def test_terms_that_nobody_differentiates_cost_no_pass() -> None:
     ]
     for operation in (" while(", " exponential("):
         with_all, without = (str(program).count(operation) for program in programs)
-        assert with_all == without
+        # The loss alone needs one sum over classes for three terms.
+        assert with_all <= without + 3
 
 
 def test_the_elbo_is_that_of_the_terms() -> None:
@@ -121,7 +122,7 @@ def test_the_elbo_is_that_of_the_terms() -> None:
     np.testing.assert_allclose(found, -terms.cross_entropy - terms.kl_divergence, rtol=1e-5)
 
 
-def test_float64_in_blocks() -> None:
+def test_large_losses_in_float64() -> None:
     with oracle.enable_x64():
         heads = Heads(*(jnp.asarray(h, jnp.float64) for h in oracle.random_heads(0, LARGE)))
         actual, expected = (
@@ -131,14 +132,14 @@ def test_float64_in_blocks() -> None:
         assert_trees_close(actual, expected, 1e-12)
 
 
-def test_blocks_of_many_axes() -> None:
+def test_large_heads_of_many_axes() -> None:
     heads = oracle.random_heads(0, LARGE)
     folded = jax.tree.map(lambda head: head.reshape(7, 10, -1), heads)
     losses = fused(KEY, folded, LABELS.reshape(7, 10))
     np.testing.assert_allclose(losses.reshape(-1), fused(KEY, heads, LABELS), rtol=1e-6)
 
 
-def test_vmap_over_blocks() -> None:
+def test_vmap_over_large_losses() -> None:
     heads = oracle.random_heads(0, (2, *LARGE))
     keys, labels = jax.random.split(KEY, 2), np.stack([LABELS, LABELS[::-1]])
     losses = jax.vmap(fused)(keys, heads, labels)
@@ -189,19 +190,18 @@ def test_backward_pass_keeps_one_array_a_head(shape: tuple[int, int]) -> None:
         assert len(kept) == 3
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="blocks are for CPU")
-def test_blocks_need_little_memory() -> None:
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the program for CPU")
+def test_large_losses_need_little_memory() -> None:
     heads, labels = oracle.random_heads(0, (1024, 1000)), np.zeros(1024, np.int32)
     step = jax.jit(jax.value_and_grad(lambda heads: fused(KEY, heads, labels).mean()))
     memory = step.lower(heads).compile().memory_analysis()
     assert memory is not None
-    assert memory.temp_size_in_bytes < 3 * np.asarray(heads.logits).nbytes
+    assert memory.temp_size_in_bytes < 2.1 * np.asarray(heads.logits).nbytes
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_accelerators_get_no_loop(platform: str) -> None:
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_has_no_loop(platform: str) -> None:
     heads = oracle.random_heads(0, LARGE)
     step = jax.jit(jax.value_and_grad(lambda heads: fused(KEY, heads, LABELS).mean()))
     traced = step.trace(heads)
-    assert "while" in traced.lower(lowering_platforms=("cpu",)).as_text()
     assert "while" not in traced.lower(lowering_platforms=(platform,)).as_text()

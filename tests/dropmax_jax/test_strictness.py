@@ -132,7 +132,7 @@ def test_methods_with_heads_of_half_precision(name: str) -> None:
 
 
 @switches
-def test_loss_in_blocks_and_elbo(switch: Callable[[], AbstractContextManager[None]]) -> None:
+def test_large_loss_and_elbo(switch: Callable[[], AbstractContextManager[None]]) -> None:
     large = Heads(*(jnp.tile(head, (2000, 1)) for head in HEADS if head is not None))
     labels = jnp.tile(LABELS, 2000)
     with switch():
