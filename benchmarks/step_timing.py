@@ -60,7 +60,7 @@ def memory_bytes(device: Any) -> int:
 def _measure(config: Config, train: Split, rounds: int, seconds: float) -> dict[str, Any]:
     setup = make_setup(config, len(train.labels))
     seeds = jnp.asarray(config.seeds)
-    initial = jax.jit(programs.initial_states, static_argnums=0)(setup, seeds)
+    initial = programs.initial_states(setup, seeds)
     state = devices.replicate(initial)
     data = programs.shard_examples(train)
     run_steps = programs.pmapped_train_steps(setup)

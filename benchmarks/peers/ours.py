@@ -30,7 +30,7 @@ def make(
     """Puts state and data on the device and trains in programs of up to an epoch."""
     setup = _setup(model, network, len(labels), num_seeds)
     seeds = jnp.arange(num_seeds)
-    initial = jax.jit(programs.initial_states, static_argnums=0)(setup, seeds)
+    initial = programs.initial_states(setup, seeds)
     state = devices.replicate(initial._replace(params=_stacked(model, params, num_seeds)))
     data = programs.shard_examples(Split(images, labels))
     run_steps = programs.pmapped_train_steps(setup)

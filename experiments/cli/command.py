@@ -165,7 +165,7 @@ def set_up_jax() -> None:
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         _keep_compiled_programs()
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
     jax_settings.apply({})
 
 

@@ -8,12 +8,14 @@ from experiments.cli.errors import UserError
 from experiments.data.datasets import Dataset
 from experiments.runtime import jax_settings
 from experiments.train.config import Config, check_is_of_images
-from experiments.train.steps import training
+from experiments.train.steps import programs, training
 from experiments.train.steps.setup import make_setup
 
 
 def check_hyperparameters(config: Config) -> None:
     """Raises `UserError` if the method's loss lacks a hyperparameter, or refuses its value."""
+    if not config.hyperparameters:
+        return
     method = METHODS[config.model]
     for name in config.hyperparameters:
         if name not in method.hyperparameters:
@@ -60,6 +62,6 @@ def check_sizes(config: Config, data: Dataset) -> None:
         )
     try:
         with jax_settings.applied(config.jax_settings):
-            jax.eval_shape(lambda: training.initial_state(setup, jnp.int32(0)))
+            programs.abstract_states(setup, config.seeds)
     except ValueError as error:
         raise UserError(f"--network={config.network}: {error}") from error

@@ -82,7 +82,6 @@ class _HostParts(NamedTuple):
             yield part
 
 
-@functools.lru_cache(maxsize=8)
 def predictor(network: nn.Module, num_samples: int = 0) -> Predictor:
     """Compiles, at its first call, a function that gives the heads of a set of images.
 
@@ -96,6 +95,12 @@ def predictor(network: nn.Module, num_samples: int = 0) -> Predictor:
         `[seeds, num_samples, N, K]`. With `of_part`, a function of the heads of some images, it
         returns what that gives of them, and never holds the heads of all.
     """
+    # The same function for the same arguments, whether they are named or left out.
+    return _predictor(network, num_samples)
+
+
+@functools.lru_cache(maxsize=8)
+def _predictor(network: nn.Module, num_samples: int) -> Predictor:
     predict_part = seeds_predict(network, num_samples, loops=loops(network))
     pmapped = devices.pmap(predict_part, in_axes=(0, None, None, 0))
 
@@ -107,6 +112,8 @@ def predictor(network: nn.Module, num_samples: int = 0) -> Predictor:
     ) -> Any:
         found, first = [], 0
         for part in images.parts:
+            # On the devices, as those that are kept: one program then serves both.
+            part = part if isinstance(part, Array) else devices.put(part)
             heads = devices.unreplicate(pmapped(params, seeds, first, part))
             first += heads.logits.shape[-2]
             found.append(jax.tree.map(np.asarray, of_part(heads)))

@@ -11,7 +11,6 @@ import numpy as np
 
 from experiments.cli.errors import RunFailedError
 from experiments.data.datasets import Dataset
-from experiments.reports import plots
 from experiments.reports.statistics import mean_and_half_width
 from experiments.runtime import processes
 from experiments.runtime.files import write_json
@@ -71,6 +70,9 @@ def write_results(savedir: Path, summary: dict[str, Any], checkpoint: Checkpoint
     """Writes the files that only a finished run has."""
     if not processes.is_first():
         return
+    # Here, so that training need not wait until matplotlib is there.
+    from experiments.reports import plots
+
     title = f"{summary['model']}, {summary['network']}, {summary['dataset']}"
     history = checkpoint.progress["history"]
     plots.learning_curves(history, title, savedir / "learning_curves.png")

@@ -19,15 +19,27 @@ from experiments.train.steps.training import (
 )
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def initial_states(setup: Setup, seeds: Array) -> TrainState:
     """The initial state of every seed: leaves `[seeds, ...]`."""
-    return jax.vmap(lambda seed: initial_state(setup, seed))(seeds)
+    return _initial_states()(setup, seeds)
+
+
+@functools.cache
+def _initial_states() -> Any:
+    # At XLA's usual level, the CPU's compiler takes three seconds for it and gains nothing.
+    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+
+    @functools.partial(jax.jit, static_argnums=0, compiler_options=options)
+    def states(setup: Setup, seeds: Array) -> TrainState:
+        return jax.vmap(lambda seed: initial_state(setup, seed))(seeds)
+
+    return states
 
 
 def abstract_states(setup: Setup, seeds: Sequence[int]) -> TrainState:
     """The shapes and types of `initial_states`."""
-    return jax.eval_shape(functools.partial(initial_states, setup), np.asarray(seeds, np.int32))
+    abstract: TrainState = _initial_states().eval_shape(setup, np.asarray(seeds, np.int32))
+    return abstract
 
 
 @functools.lru_cache(maxsize=8)
