@@ -53,17 +53,18 @@ class Classes(NamedTuple):
             # Counted from the first class that is here.
             labels = labels.astype(jnp.int32) - self.share() * logits.shape[-1]
         if self.on_cpu and jnp.issubdtype(labels.dtype, jnp.integer):
-            # A kernel counts in 64 bits, and then computes all else for half as many classes at a
-            # time. It reads numbers that do not begin at 0 from memory.
+            # A kernel that counts classes does so in 64 bits, and then computes all else at half
+            # the speed or less. Numbers that begin at 1 are read from memory.
             numbers = np.arange(1, logits.shape[-1] + 1, dtype=np.int32)
             numbers = np.expand_dims(numbers, tuple(range(labels.ndim)))
             return labels[..., None].astype(jnp.int32) + 1 == numbers
         return _checks.target(labels, logits, "logits")
 
     def apart(self, values: _Values) -> _Values:
-        """The same values, of which a kernel on CPU computes anew what others compute too.
+        """The same values, which XLA takes for others on CPU.
 
-        An exponential takes no longer than its way through memory.
+        So each kernel computes the exponentials that it needs. That takes no longer than to write
+        them into memory for all, and to read them again.
         """
         return lax.optimization_barrier(values) if self.on_cpu else values
 

@@ -15,7 +15,7 @@ from dropmax_jax.concrete import sigmoids
 
 # A logit whose sigmoid is 1 to the last digit, and whose products are finite.
 _CERTAIN = 1e6
-# Above it, z + ε is never so small that what is lost below it counts.
+# For ε above it, z + ε and its products with exp(logits - largest) are exact enough as they are.
 _LARGE_EPSILON = 1e-24
 # From the lowest power of s up.
 _LOG1P = (
@@ -120,11 +120,21 @@ class Regularisers(NamedTuple):
 
 
 def regularisers(
-    target: Array, b: Array, c: Array, weights: tuple[Array | float, Array | float] | None
+    target: Array,
+    b: Array,
+    c: Array,
+    weights: tuple[Array | float, Array | float] | None,
+    *,
+    keep_logs: bool = True,
 ) -> Regularisers:
     """For a target of booleans or probabilities.
 
-    `weights` are those of the label regression for the target and for other classes; None for 1.
+    Args:
+        target: Of the label.
+        b: Logits of ρ.
+        c: Logits of r.
+        weights: Of the label regression for the target and for other classes; None for 1.
+        keep_logs: Whether XLA computes the logarithms once for all sums that read them.
     """
     is_hard = target.dtype == jnp.bool_
     y, not_y = target.astype(b.dtype), 1.0 - target.astype(b.dtype)
@@ -132,7 +142,9 @@ def regularisers(
     a, a_minus_b = constant_b + c, c - (b - constant_b)
     (q, not_q), (rho, not_rho), (r, not_r) = sigmoids(a), sigmoids(b), sigmoids(c)
     # Large numbers meet only where a probability weighs them down; see `concrete._kl`.
-    log_a, log_b, log_c = _log1p_exp_abs(a), _log1p_exp_abs(b), _log1p_exp_abs(c)
+    log_a, log_b, log_c = map(_log1p_exp_abs, (a, b, c))
+    if keep_logs:
+        log_a, log_b, log_c = lax.optimization_barrier((log_a, log_b, log_c))
     b_above, b_below = _parts(b)
     c_above, c_below = _parts(c)
     kl = log_b - log_a + jnp.where(a >= 0.0, b_below - not_q * a_minus_b, b_above + q * a_minus_b)

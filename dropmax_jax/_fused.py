@@ -174,15 +174,18 @@ def _loss_and_gradient(
         of_x = of_x * slope + soft.of_x
 
     balance = classes.regression_weights(b.shape[-1], count) if classes.balanced else None
-    parts = _elements.regularisers(target, b, c, balance)
+    regularisers = functools.partial(
+        _elements.regularisers, target, weights=balance, keep_logs=not classes.on_cpu
+    )
+    parts = regularisers(b, c)
     terms = (cross_entropy, *map(classes.sum, parts[:3]))
     loss = jnp.asarray(sum(weights[i] * term for i, term in enumerate(terms)))
     if classes.on_cpu and not with_terms:
         # Each sum is a kernel there: one suffices.
         weighted = functools.reduce(operator.add, (weights[i + 1] * parts[i] for i in range(3)))
         loss = weights[0] * cross_entropy + classes.sum(weighted)
-    of_b = _elements.regularisers(target, *classes.apart((b, c)), balance)
-    of_c = _elements.regularisers(target, *classes.apart(classes.apart((b, c))), balance)
+    of_b = regularisers(*classes.apart((b, c)))
+    of_c = regularisers(*classes.apart(classes.apart((b, c))))
     return _Result(
         loss,
         terms,

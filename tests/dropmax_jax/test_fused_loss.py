@@ -115,6 +115,24 @@ def test_terms_that_nobody_differentiates_cost_no_pass() -> None:
         assert with_all <= without + 3
 
 
+@pytest.mark.parametrize("epsilon", [0.0, 1e-30, 5e-25, 2e-24, 1e-20])
+@pytest.mark.parametrize("shape", [(7, 5), LARGE], ids=str)
+def test_any_epsilon_with_masks_that_drop_nearly_all(
+    shape: tuple[int, int], epsilon: float
+) -> None:
+    heads, labels = oracle.random_heads(0, shape, scale=40.0), LABELS[: shape[0]] % shape[1]
+
+    def plain(heads: Heads) -> jax.Array:
+        log_mask = sample_log_mask(KEY, posterior_logits(heads))
+        return dropmax_loss_terms(heads, labels, log_mask, epsilon).total
+
+    actual, expected = (
+        jax.jit(jax.value_and_grad(lambda heads, f=f: f(heads).sum()))(heads)
+        for f in (lambda heads: dropmax_loss(KEY, heads, labels, epsilon=epsilon), plain)
+    )
+    assert_trees_close(actual, expected, 1e-4)
+
+
 def test_the_elbo_is_that_of_the_terms() -> None:
     heads = oracle.random_heads(0, LARGE)
     terms = plain_terms(KEY, heads, LABELS)
