@@ -203,13 +203,12 @@ def _loss_and_gradient(
 def _noise_of(classes: Classes, key: Array, head: Array) -> Array:
     """Noise of the shape of a head, drawn where the head is."""
     sharding = _sharding.explicit(head)
-    in_place = classes.on_cpu or classes.axis_name is not None or _is_small(head.shape)
-    if sharding is not None or not in_place:
+    is_in_place = classes.on_cpu or classes.axis_name is not None or _is_small(head.shape)
+    if sharding is not None or not is_in_place:
         return _noise.logistic(key, head.shape, head.dtype, sharding)
     rows = (math.prod(head.shape[:-1]), head.shape[-1])
     share = (classes.share(), classes.num_shares())
-    sources, noise = _noise.logistic_by_row(key, rows, head.dtype, *share)
-    return noise(sources).reshape(head.shape)
+    return _noise.logistic_in_place(key, rows, head.dtype, *share).reshape(head.shape)
 
 
 def _is_small(shape: tuple[int, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""Logistic noise, as a whole array or row by row with the same numbers.
+"""Logistic noise, as a whole array or any part of it with the same numbers.
 
 References:
     Salmon et al., `Parallel Random Numbers: As Easy as 1, 2, 3
@@ -6,7 +6,6 @@ References:
 """
 
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +24,14 @@ def logistic(
     return _from_uniform(jax.random.uniform(key, shape, dtype, out_sharding=sharding))
 
 
-def logistic_by_row(
+def logistic_in_place(
     key: jax.Array,
     shape: tuple[int, ...],
     dtype: jnp.dtype,
     place: jax.Array | int = 0,
     count: int = 1,
-) -> tuple[jax.Array, Callable[[jax.Array], jax.Array]]:
-    """`logistic` in rows, so that it need never be in memory as a whole.
+) -> jax.Array:
+    """`logistic` of a share of the columns, computed where it is used: see `logistic_at`.
 
     Args:
         key: A random key.
@@ -41,23 +40,16 @@ def logistic_by_row(
         place: Which share of the columns is here.
         count: How many shares there are. Together they have the numbers of one; with generators
             other than Threefry they have others.
-
-    Returns:
-        A number for each row, `[rows]`, and the function that maps it to a row of noise. For
-        generators other than Threefry, the rows of noise themselves, and the identity.
     """
     rows, columns = shape
     if not _counts_elements(key):
         own = key if count == 1 else jax.random.fold_in(key, place)
-        return logistic(own, shape, dtype), lambda row: row
-    words, here = threefry_key(key), jnp.arange(columns, dtype=jnp.uint32)
+        return logistic(own, shape, dtype)
+    here = jnp.arange(columns, dtype=jnp.uint32)
     if count > 1:
         here += jnp.uint32(place) * np.uint32(columns)
-    whole = (rows, columns * count)
-    return (
-        jnp.arange(rows, dtype=jnp.uint32),
-        lambda row: logistic_at(words, whole, dtype, row, here),
-    )
+    whole, every_row = (rows, columns * count), jnp.arange(rows, dtype=jnp.uint32)
+    return logistic_at(threefry_key(key), whole, dtype, every_row, here)
 
 
 def threefry_key(key: jax.Array) -> jax.Array:
