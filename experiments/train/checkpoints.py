@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from experiments.runtime import agreement, processes
 from experiments.runtime.files import remove_unfinished, write_json
 
 _KEPT = 3
+_STRAGGLING_SECONDS = 0.5
 _FILE_DIGESTS = "sha256.json"
 _WRITE_ERRORS = (
     errno.ENOSPC,
@@ -67,14 +69,7 @@ class Checkpoints:
         # asyncio, of the other tasks of a read that failed.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        # Read-only, orbax makes, cleans and deletes nothing, whatever the other options say.
-        options = ocp.CheckpointManagerOptions(
-            read_only=read_only,
-            max_to_keep=_KEPT,
-            cleanup_tmp_directories=True,
-            enable_async_checkpointing=False,
-        )
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._manager = _manager(folder, read_only)
         for step in () if read_only else self._manager.all_steps():
             remove_unfinished(self._folder(step))
 
@@ -103,7 +98,7 @@ class Checkpoints:
         folder = self._folder(checkpoint.step)
         try:
             with _threads_silenced():
-                self._manager.save(checkpoint.step, args=parts, force=True)
+                self._save(checkpoint.step, parts)
             if processes.is_first():
                 write_json(folder / _FILE_DIGESTS, _file_digests(folder))
         except Exception as error:  # orbax raises many kinds
@@ -113,6 +108,17 @@ class Checkpoints:
                 f"cannot save the checkpoint of step {checkpoint.step} in "
                 f"{self._manager.directory}: {_reason(error)}"
             ) from error
+
+    def _save(self, step: int, parts: Any) -> None:
+        try:
+            self._manager.save(step, args=parts, force=True)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            # Threads of a save that failed were still writing where orbax cleared up.
+            time.sleep(_STRAGGLING_SECONDS)
+            self._manager = _manager(Path(self._manager.directory), read_only=False)
+            self._manager.save(step, args=parts, force=True)
 
     def restore(self, like: Any, warn: Callable[[str], None]) -> Checkpoint | None:
         """The newest state that is whole; None if there are no checkpoints.
@@ -173,6 +179,17 @@ class Checkpoints:
         if jax.tree.map(np.shape, state) != jax.tree.map(np.shape, template):
             raise ValueError("its arrays have other shapes")
         return Checkpoint(step, state, progress)
+
+
+def _manager(folder: Path, read_only: bool) -> ocp.CheckpointManager:
+    # Read-only, orbax makes, cleans and deletes nothing, whatever the other options say.
+    options = ocp.CheckpointManagerOptions(
+        read_only=read_only,
+        max_to_keep=_KEPT,
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=False,
+    )
+    return ocp.CheckpointManager(folder.absolute(), options=options)
 
 
 @contextlib.contextmanager

@@ -96,6 +96,29 @@ def test_a_state_that_cannot_be_saved_is_told_of_and_the_others_stay(
     assert same(found, checkpoint(2))
 
 
+def test_a_save_that_failed_and_still_writes_does_not_stop_the_next(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leftover = folder / "9.orbax-checkpoint-tmp" / "state.orbax-checkpoint-tmp"
+    leftover.mkdir(parents=True)
+    remove, failures = shutil.rmtree, [OSError(errno.ENOTEMPTY, "Directory not empty")]
+
+    def rmtree(path: Any, *args: Any, **options: Any) -> None:
+        if failures and "9.orbax-checkpoint-tmp" in str(path):
+            raise failures.pop()
+        remove(path, *args, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(checkpoint(9))
+    assert not failures
+    found, warnings = restored(folder)
+    assert found is not None
+    assert same(found, checkpoint(9))
+    assert not warnings
+    assert not leftover.exists()
+
+
 def test_of_a_long_error_the_reason_is_told() -> None:
     """Tensorstore says it somewhere in an account of all that it was about to do."""
     full = os.strerror(errno.ENOSPC)
