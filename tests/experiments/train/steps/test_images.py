@@ -138,7 +138,8 @@ class TestAccumulation:
     def test_gives_the_step_of_the_whole_batch(
         self, small_data: Dataset, network: str, parts: int
     ) -> None:
-        config = Config("dropmax", network=network, batch_size=20)
+        # Adam would take a whole step for a gradient that is nothing but rounding.
+        config = Config("dropmax", network=network, batch_size=20, optimizer="sgd")
         states = []
         for accumulate in (1, parts):
             setup = make_setup(dataclasses.replace(config, accumulate=accumulate), 200)
@@ -148,7 +149,7 @@ class TestAccumulation:
             states.append(programs.pmapped_train_steps(setup)(state, seeds, 0, 2, *data))
         one, other = (devices.unreplicate(state) for state in states)
         assert largest_difference(one.totals, other.totals) < 1e-5
-        assert largest_difference(one.params, other.params) < 1e-4
+        assert largest_difference(one.params, other.params) < 1e-5
 
     def test_normalises_each_part(self) -> None:
         """Two parts move the running mean twice."""
