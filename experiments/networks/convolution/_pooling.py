@@ -5,10 +5,16 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 # Which output of a 2x2 pooling window had the maximum, in row-major order; DEAD where relu is 0.
 DEAD = 4
+
+
+def pooling_order(side: int) -> np.ndarray:
+    """The rows of an image with `side` rows in the order of their place in a pooling window."""
+    return np.arange(side).reshape(-1, 2).T.ravel()
 
 
 def select(outputs: Sequence[Array], bias: Array) -> tuple[Array, Array]:
@@ -30,6 +36,15 @@ def select(outputs: Sequence[Array], bias: Array) -> tuple[Array, Array]:
     return jax.nn.relu(pooled), jnp.where(pooled > 0, winner, jnp.uint8(DEAD))
 
 
-def unselect(gradient: Array, winner: Array) -> list[Array]:
-    """The transpose of `select`: the gradient with respect to each of the four outputs."""
-    return [jnp.where(winner == place, gradient, 0) for place in range(4)]
+def unselect(gradient: Array, winner: Array, axes: tuple[int, int]) -> Array:
+    """The transpose of `select`: the gradient with respect to the four outputs.
+
+    Args:
+        gradient: With respect to the pooled outputs.
+        winner: As `select` gives it, of the same shape.
+        axes: Where the result has two axes more, each of 2: the window's rows and columns.
+    """
+    shape = [2 if axis in axes else 1 for axis in range(gradient.ndim + 2)]
+    places = np.arange(4, dtype=np.uint8).reshape(shape)
+    gradient, winner = (jnp.expand_dims(array, axes) for array in (gradient, winner))
+    return jnp.where(winner == places, gradient, 0)

@@ -1,20 +1,23 @@
-"""Convolution, relu and 2x2 max-pooling on the CPU, by tiles of 4x4 outputs.
+"""Convolution, relu and 2x2 max-pooling on the CPU, by matrix products.
 
-The batch stands last in memory, so that what is not a matrix product is elementwise over long rows,
-and a large one is taken in parts, so that it needs little memory. `_winograd` computes the tiles.
+Images are cut into windows, from each of which a tile of outputs is computed: by `_direct` if they
+have one channel, and by `_fourier` if they have several. Both give a tile's rows and columns in
+the order of `_pooling.pooling_order`. A large batch is taken in parts, so that it needs little
+memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from experiments.networks.convolution import _direct, _fourier
 from experiments.networks.convolution._pooling import DEAD, select, unselect
-from experiments.networks.convolution._winograd import TILE, convolve, convolve_transpose
+from experiments.networks.convolution._windows import Axis, cut_windows
 
-# What windows and tiles of a part of a batch may take, transformed: as much as a hundred images do
-# in the largest layer of the networks here.
+# What windows and tiles of a part of a batch may take.
 _PART_BYTES = 40_000_000
 
 
@@ -25,9 +28,9 @@ def forward(images: Array, kernel: Array, bias: Array, padding: int) -> tuple[Ar
     full_bias = _at_least_float32(bias).reshape(1, 1, -1, 1, 1, 1)
 
     def part(images: Array) -> tuple[Array, Array]:
-        tiles = convolve(_at_least_float32(images), full_kernel)
+        tiles = plan.convolve(_at_least_float32(images), full_kernel)
         pooled, winner = select(_pooling_places(tiles), full_bias)
-        return _image(pooled.astype(images.dtype)), _image(winner)
+        return _apart(_image(pooled.astype(images.dtype))), _apart(_image(winner))
 
     pooled, winner = lax.map(part, _in_parts(images, plan.parts, plan.images))
     return _whole(pooled, plan.pooled), _whole(winner, plan.pooled)
@@ -44,11 +47,11 @@ def backward(
         totals: tuple[Array, Array], arrays: tuple[Array, Array, Array]
     ) -> tuple[tuple[Array, Array], Array]:
         images, winner, gradient = arrays
-        winner, gradient = _pooled_tiles(winner), _pooled_tiles(_at_least_float32(gradient))
+        winner = _pooled_tiles(winner, plan.axes)
+        gradient = _pooled_tiles(_at_least_float32(gradient), plan.axes)
         bias_gradient = jnp.sum(jnp.where(winner == DEAD, 0, gradient), (0, 1, 3, 4, 5))
-        images_gradient, kernel_gradient = convolve_transpose(
-            _at_least_float32(images), full_kernel, _tiles(unselect(gradient, winner))
-        )
+        _, vjp = jax.vjp(plan.convolve, _at_least_float32(images), full_kernel)
+        images_gradient, kernel_gradient = vjp(_tiles(unselect(gradient, winner, (0, 2))))
         totals = totals[0] + kernel_gradient, totals[1] + bias_gradient
         return totals, images_gradient.astype(images.dtype)
 
@@ -66,39 +69,58 @@ def backward(
 
 # Parts of a batch.
 
-# How many zeros to add before and after: for each axis of an array `[C, H, W, B]`.
+_Axes = tuple[Axis, Axis]
+
+
+class _Way(NamedTuple):
+    """A way to map windows to tiles."""
+
+    cut: Callable[[int, int, int], Axis]
+    floats_per_window: Callable[[_Axes, int, int], int]
+    convolve: Callable[[Array, Array, _Axes], Array]
+
+
+_ONE_CHANNEL = _Way(_direct.cut, _direct.floats_per_window, _direct.convolve)
+_SEVERAL = _Way(_fourier.cut, _fourier.floats_per_window, _fourier.convolve)
+
+# How many zeros to add before and after: for each axis of an array `[H, W, C, B]`.
 _Padding = tuple[tuple[int, int], ...]
 
 
 class _Plan(NamedTuple):
-    """In how many parts to take a batch, and what fills up parts and tiles."""
+    """How images are cut, in how many parts a batch is taken, and what fills up parts and tiles."""
 
+    convolve: Callable[[Array, Array], Array]
+    axes: tuple[Axis, Axis]
     parts: int
     images: _Padding
     pooled: _Padding
 
 
 def _plan(images: tuple[int, ...], kernel: tuple[int, ...], padding: int) -> _Plan:
-    batch, height, width, channels = images
-    size, _, _, features = kernel
-    outputs = [side + 2 * padding - size + 1 for side in (height, width)]
-    rows, columns = (-(-side // TILE) for side in outputs)
-    places = channels * (size + TILE - 1) ** 2
-    places += features * (TILE if channels == 1 else size + TILE - 1) ** 2
-    num_bytes = 4 * batch * rows * columns * places
-    parts = max(1, min(batch, -(-num_bytes // _PART_BYTES)))
-    missing = [-side % TILE for side in outputs]
+    batch, height, width, _ = images
+    size, _, channels, features = kernel
+    way = _ONE_CHANNEL if channels == 1 else _SEVERAL
+    axes = way.cut(height, size, padding), way.cut(width, size, padding)
+
+    def convolve(images: Array, kernel: Array) -> Array:
+        return way.convolve(cut_windows(images, axes), kernel, axes)
+
+    floats = axes[0].tiles * axes[1].tiles * way.floats_per_window(axes, channels, features)
+    parts = max(1, min(batch, -(-4 * batch * floats // _PART_BYTES)))
     examples = (0, -batch % parts)
     return _Plan(
+        convolve,
+        axes,
         parts,
-        ((0, 0), *((padding, padding + count) for count in missing), examples),
-        ((0, 0), *((0, count // 2) for count in missing), examples),
+        ((0, 0), (0, 0), (0, 0), examples),
+        (*((0, axis.missing // 2) for axis in axes), (0, 0), examples),
     )
 
 
 def _in_parts(array: Array, parts: int, padding: _Padding) -> Array:
-    """`[B, H, W, C]` to `[parts, C, H, W, examples]`."""
-    array = jnp.pad(array.transpose(3, 1, 2, 0), padding)
+    """`[B, H, W, C]` to `[parts, H, W, C, examples]`."""
+    array = jnp.pad(array.transpose(1, 2, 3, 0), padding)
     *sizes, batch = array.shape
     return jnp.moveaxis(array.reshape(*sizes, parts, batch // parts), -2, 0)
 
@@ -111,36 +133,45 @@ def _whole(array: Array, padding: _Padding) -> Array:
         slice(before, side - after)
         for side, (before, after) in zip(array.shape, padding, strict=True)
     )
-    return array[inner].transpose(3, 1, 2, 0)
+    return array[inner].transpose(3, 0, 1, 2)
 
 
 def _at_least_float32(array: Array) -> Array:
     return array if array.dtype == jnp.float64 else array.astype(jnp.float32)
 
 
-# A tile has 2x2 pooling windows of 2x2 places.
+# Pooling windows of 2x2 places in tiles.
 
 
 def _pooling_places(tiles: Array) -> list[Array]:
-    """The outputs at each place of the pooling windows: four `[2, 2, F, rows, columns, B]`."""
-    windows = tiles.reshape(2, 2, 2, 2, *tiles.shape[2:])
-    return [windows[:, row, :, column] for row in (0, 1) for column in (0, 1)]
+    """The outputs at each place of the pooling windows: four `[h / 2, w / 2, F, ...]`."""
+    height, width, *sizes = tiles.shape
+    places = tiles.reshape(2, height // 2, 2, width // 2, *sizes)
+    return [places[row, :, column] for row in (0, 1) for column in (0, 1)]
 
 
-def _tiles(places: Sequence[Array]) -> Array:
-    """The inverse of `_pooling_places`."""
-    rows = [jnp.stack(places[:2], 2), jnp.stack(places[2:], 2)]
-    return jnp.stack(rows, 1).reshape(TILE, TILE, *places[0].shape[2:])
+def _tiles(places: Array) -> Array:
+    """The inverse of `_pooling_places`, from `[2, h / 2, 2, w / 2, F, ...]`."""
+    _, height, _, width, *sizes = places.shape
+    return _apart(places).reshape(2 * height, 2 * width, *sizes)
 
 
-def _image(windows: Array) -> Array:
-    """Pooled tiles `[2, 2, F, rows, columns, B]` to `[F, 2 * rows, 2 * columns, B]`."""
-    _, _, features, rows, columns, batch = windows.shape
-    return windows.transpose(2, 3, 0, 4, 1, 5).reshape(features, 2 * rows, 2 * columns, batch)
+def _image(tiles: Array) -> Array:
+    """Pooled tiles `[h, w, F, rows, columns, B]` to `[h * rows, w * columns, F, B]`."""
+    height, width, features, rows, columns, batch = tiles.shape
+    image = tiles.transpose(3, 0, 4, 1, 2, 5)
+    return image.reshape(height * rows, width * columns, features, batch)
 
 
-def _pooled_tiles(image: Array) -> Array:
+def _pooled_tiles(image: Array, axes: tuple[Axis, Axis]) -> Array:
     """The inverse of `_image`."""
-    features, height, width, batch = image.shape
-    windows = image.reshape(features, height // 2, 2, width // 2, 2, batch)
-    return windows.transpose(2, 4, 0, 1, 3, 5)
+    rows, columns = axes
+    image = image.reshape(
+        rows.tiles, rows.tile // 2, columns.tiles, columns.tile // 2, *image.shape[2:]
+    )
+    return image.transpose(1, 3, 4, 0, 2, 5)
+
+
+def _apart(array: Array) -> Array:
+    """Keeps XLA from computing an array in the order of another shape, which is far slower."""
+    return lax.optimization_barrier(array)

@@ -13,7 +13,6 @@ from jax import Array, lax
 
 from experiments.networks.convolution import _tiles
 from experiments.networks.convolution._pooling import DEAD, select, unselect
-from experiments.networks.convolution._winograd import KERNEL_SIZES
 
 
 def conv_relu_pool(images: Array, kernel: Array, bias: Array, padding: int = 0) -> Array:
@@ -24,7 +23,7 @@ def conv_relu_pool(images: Array, kernel: Array, bias: Array, padding: int = 0) 
 
     Args:
         images: Float array `[B, H, W, C]`.
-        kernel: Float array `[k, k, C, F]`; k is 1, 3 or 5.
+        kernel: Float array `[k, k, C, F]`.
         bias: Float array `[F]`.
         padding: Rows and columns of zeros added on each side first. The convolution's output, of
             `H + 2 * padding - k + 1` rows and as many columns for W, must have an even number of
@@ -112,9 +111,9 @@ def _check(images: Array, kernel: Array, bias: Array, padding: int) -> None:
         )
     size = kernel.shape[0] if kernel.ndim == 4 else 0
     features = kernel.shape[-1] if kernel.ndim == 4 else 0
-    if kernel.shape != (size, size, images.shape[-1], features) or size not in KERNEL_SIZES:
+    if size == 0 or kernel.shape != (size, size, images.shape[-1], features):
         raise ValueError(
-            f"kernel must have shape [k, k, {images.shape[-1]}, features] with k 1, 3 or 5, "
+            f"kernel must have shape [k, k, {images.shape[-1]}, features], "
             f"for images of shape {images.shape}, not {kernel.shape}"
         )
     if bias.shape != (features,):
@@ -151,8 +150,8 @@ def _backward_native(
     images: Array, kernel: Array, winner: Array, gradient: Array, padding: int
 ) -> tuple[Array, Array, Array]:
     batch, height, width, features = gradient.shape
-    phases = jnp.stack(unselect(gradient, winner)).reshape(2, 2, *gradient.shape)
-    outputs = phases.transpose(2, 3, 0, 4, 1, 5).reshape(batch, 2 * height, 2 * width, features)
+    outputs = unselect(gradient, winner, (2, 4))
+    outputs = outputs.reshape(batch, 2 * height, 2 * width, features)
     _, vjp = jax.vjp(functools.partial(_convolve, padding=padding), images, kernel)
     images_gradient, kernel_gradient = vjp(outputs)
     bias_gradient = jnp.sum(jnp.where(winner == DEAD, 0, gradient), (0, 1, 2))

@@ -52,7 +52,7 @@ def gradients_of(
     width=st.integers(1, 5),
     channels=st.integers(1, 3),
     features=st.integers(1, 4),
-    size=st.sampled_from([1, 3, 5]),
+    size=st.integers(1, 6),
     padding=st.integers(0, 2),
 )
 def test_is_convolution_relu_and_pooling(
@@ -75,7 +75,14 @@ def test_is_convolution_relu_and_pooling(
 
 
 @pytest.mark.parametrize(
-    ("shape", "padding"), [((3, 28, 28, 1), 0), ((3, 12, 12, 20), 0), ((3, 14, 6, 2), 2)]
+    ("shape", "padding"),
+    [
+        ((3, 28, 28, 1), 0),
+        ((3, 12, 12, 20), 0),
+        ((3, 14, 6, 2), 2),
+        # Two windows beside each other, the second of which has two columns that are not there.
+        ((2, 60, 30, 3), 2),
+    ],
 )
 def test_native_and_tiles_agree(shape: tuple[int, ...], padding: int) -> None:
     inputs = inputs_of(shape, 6)
@@ -102,7 +109,7 @@ def test_tiles_round_little(size: int) -> None:
         exact = plain_conv_relu_pool(images, kernel, bias)
         alive = exact > 0
         error = jnp.sqrt(jnp.mean((outputs - exact)[alive] ** 2))
-        assert error < 4e-6 * jnp.std(exact[alive])
+        assert error < 6e-7 * jnp.std(exact[alive])
 
 
 @pytest.mark.parametrize("batch", [24, 23])
@@ -118,8 +125,8 @@ def test_a_large_batch_is_taken_in_parts(batch: int, monkeypatch: pytest.MonkeyP
 
     assert parts() == 1
     whole, gradients = jax.jit(outputs_and_gradients)(images, kernel, bias)
-    tile_bytes = 4 * 64 * (2 + 3)
-    monkeypatch.setattr(_tiles, "_PART_BYTES", 7 * 4 * tile_bytes)
+    image_bytes = 4 * 2 * 7 * 12 * (2 + 3)
+    monkeypatch.setattr(_tiles, "_PART_BYTES", 7 * image_bytes)
     assert parts() == 4  # The last part is padded if the batch is 23.
     jax.clear_caches()  # Compiled programs do not know of the other size.
     in_parts, gradients_in_parts = jax.jit(outputs_and_gradients)(images, kernel, bias)
@@ -170,12 +177,13 @@ def test_no_gradient_through_a_dead_relu() -> None:
     [
         (((8, 8, 1), (5, 5, 1, 2), (2,)), "images must have shape"),
         (((1, 8, 8, 1), (5, 5, 3, 2), (2,)), "kernel must have shape"),
-        (((1, 8, 8, 1), (4, 4, 1, 2), (2,)), "kernel must have shape"),
+        (((1, 8, 8, 1), (5, 4, 1, 2), (2,)), "kernel must have shape"),
+        (((1, 8, 8, 1), (0, 0, 1, 2), (2,)), "kernel must have shape"),
         (((1, 8, 8, 1), (5, 5, 2), (2,)), "kernel must have shape"),
         (((1, 8, 8, 1), (5, 5, 1, 2), (3,)), "bias must have shape"),
         (((1, 7, 8, 1), (5, 5, 1, 2), (2,)), "3 x 4 outputs"),
         (((1, 4, 4, 1), (5, 5, 1, 2), (2,)), "0 x 0 outputs"),
-        (((1, 12, 12, 1), (7, 7, 1, 2), (2,)), "k 1, 3 or 5"),
+        (((1, 8, 8, 1), (4, 4, 1, 2), (2,)), "5 x 5 outputs of a 4 x 4 kernel"),
         (((1, 8, 8, 0), (5, 5, 0, 2), (2,)), "must have channels and features"),
         (((1, 8, 8, 1), (5, 5, 1, 0), (0,)), "must have channels and features"),
     ],
