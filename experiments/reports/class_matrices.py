@@ -9,8 +9,6 @@ from typing import Any
 import matplotlib.colors
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
-from scipy.cluster import hierarchy
-from scipy.spatial.distance import squareform
 
 MOST_CLASSES = 24
 # So many stand in the order of their labels, as a reader expects of digits.
@@ -75,6 +73,10 @@ def chosen_classes(
 
 def _side_by_side(alike: np.ndarray) -> np.ndarray:
     """An order in which those that are alike are neighbours."""
+    # Here, because scipy takes long to import and most pictures do without.
+    from scipy.cluster import hierarchy
+    from scipy.spatial.distance import squareform
+
     # The logarithm, so that the few pairs that are most alike do not decide on everything.
     closeness = np.log1p(alike)
     distances = closeness.max() - closeness

@@ -22,7 +22,7 @@ from experiments.train.steps.training import example_keys, seed_keys, to_pixels
 # part goes in batches, whose activations fit into the caches. A set that is kept is predicted again
 # and again, so that a small one has a smaller part of its own.
 _PART = 1000
-_BATCHES = 10
+_BATCHES = 5
 
 
 class EvaluationSet(NamedTuple):
