@@ -7,8 +7,8 @@ sums over channels:
     tile = inverse transform(conj(transform(kernel)) transform(window))
 
 A window is small, so products with constant matrices transform it as fast as any other way: first
-along its rows, then along its columns. Pixels are real, so of the frequencies of the rows the
-first half tells all.
+its rows, then its columns. Pixels are real, so the first half of the rows' frequencies determines
+the others.
 
 Spectra are `[p, 2C, N]`: frequencies, then the real parts of all channels and their imaginary
 parts, then windows. XLA:CPU is far quicker at products with a batch axis, so all have one.
@@ -30,7 +30,7 @@ _LARGEST_TILE = 28
 
 
 def cut(side: int, size: int, padding: int) -> Axis:
-    """Cuts one axis, as `cut_axis`; a single window has no zeros in memory."""
+    """Cuts one axis, as `cut_axis`. A single window has its padding as margin, without memory."""
     axis = cut_axis(side, size, padding, _LARGEST_TILE)
     single = axis._replace(window=side, padding=(0, 0), margin=padding)
     return single if axis.tiles == 1 else axis
@@ -52,9 +52,9 @@ def _forward(
     windows: Array, kernel: Array, axes: tuple[Axis, Axis]
 ) -> tuple[Array, tuple[Array, Array]]:
     matrices = _matrices(axes, len(kernel), windows.dtype.name)
-    spectra = _spectra(matrices.windows, windows)
+    spectra = _to_spectra(matrices.windows, windows)
     products = jnp.einsum("pfc,pcn->pfn", _weights(kernel, matrices.kernel), spectra)
-    tiles = _places(matrices.tiles, products)
+    tiles = _from_spectra(matrices.tiles, products)
     return tiles.reshape(*tiles.shape[:3], *windows.shape[3:]), (spectra, kernel)
 
 
@@ -63,11 +63,11 @@ def _backward(
 ) -> tuple[Array, Array]:
     spectra, kernel = residuals
     matrices = _matrices(axes, len(kernel), tiles.dtype.name)
-    gradients = _spectra(_transposed(matrices.tiles), tiles)
+    gradients = _to_spectra(_transposed(matrices.tiles), tiles)
     # XLA:CPU is slow at products that sum over the first axis of both, so weights are made anew.
     weights = _weights(kernel.swapaxes(2, 3), matrices.kernel.conj())
     products = jnp.einsum("pcf,pfn->pcn", weights, gradients)
-    windows = _places(_transposed(matrices.windows), products)
+    windows = _from_spectra(_transposed(matrices.windows), products)
     _, vjp = jax.vjp(lambda kernel: _weights(kernel, matrices.kernel), kernel)
     (kernel_gradient,) = vjp(jnp.einsum("pfn,pcn->pfc", gradients, spectra))
     return windows.reshape(*windows.shape[:3], *tiles.shape[3:]), kernel_gradient
@@ -100,15 +100,15 @@ def _matrices(axes: tuple[Axis, Axis], size: int, dtype: str) -> _Matrices:
     tile_rows, tile_columns = (
         _waves(axis, pooling_order(axis.tile)).conj().T / _period(axis) for axis in axes
     )
-    # Each frequency of rows stands for its mirror image too, if that is another.
+    # A frequency of rows stands for its mirror image too, if that is another one.
     twice = np.where(2 * np.arange(half) % _period(rows), 2, 1)
     tile_rows = twice * tile_rows[:, :half]
     kernel_rows, kernel_columns = (_waves(axis, np.arange(size)).conj() for axis in axes)
-    # Rows are real. Their frequencies, and then all columns, are pairs of numbers.
+    # Pixels are real; the rows' frequencies, and all of the columns, are pairs of numbers.
     to_rows = np.stack([window_rows.real, window_rows.imag], 1)[:half]
     from_rows = np.stack([tile_rows.real, -tile_rows.imag], -1)
-    to_columns = _real(window_columns).transpose(2, 0, 1, 3)
-    from_columns = _real(tile_columns).transpose(0, 2, 3, 1)
+    to_columns = _blocks(window_columns).transpose(2, 0, 1, 3)
+    from_columns = _blocks(tile_columns).transpose(0, 2, 3, 1)
 
     def flat(matrix: np.ndarray, columns: int, batch: int) -> np.ndarray:
         return np.repeat(matrix.reshape(1, -1, columns).astype(dtype), batch, 0)
@@ -120,7 +120,7 @@ def _matrices(axes: tuple[Axis, Axis], size: int, dtype: str) -> _Matrices:
     )
 
 
-def _spectra(matrices: _Pair, places: Array) -> Array:
+def _to_spectra(matrices: _Pair, places: Array) -> Array:
     """`[h, w, C, ...]` to `[p, 2C, N]`."""
     rows, columns = matrices
     height, width, channels, *windows = places.shape
@@ -131,7 +131,7 @@ def _spectra(matrices: _Pair, places: Array) -> Array:
     return array.reshape(half * frequencies // 2, 2 * channels, number)
 
 
-def _places(matrices: _Pair, spectra: Array) -> Array:
+def _from_spectra(matrices: _Pair, spectra: Array) -> Array:
     """`[p, 2C, N]` to `[h, w, C, N]`."""
     rows, columns = matrices
     _, channels, number = spectra.shape
@@ -162,8 +162,8 @@ def _weights(kernel: Array, waves: np.ndarray) -> Array:
     return blocks.reshape(len(waves), *(2 * count for count in channels))
 
 
-def _real(matrix: np.ndarray) -> np.ndarray:
-    """`[2, 2, *matrix.shape]`: how a complex matrix maps real and imaginary parts to such."""
+def _blocks(matrix: np.ndarray) -> np.ndarray:
+    """`[2, 2, *matrix.shape]`: a complex matrix as one of real and imaginary parts."""
     return np.array([[matrix.real, -matrix.imag], [matrix.imag, matrix.real]])
 
 
@@ -174,7 +174,7 @@ def _waves(axis: Axis, places: np.ndarray) -> np.ndarray:
 
 
 def _period(axis: Axis) -> int:
-    """Zeros after a window, as many as its margin, would stand where the margin does."""
+    """The length of a transform. The zeros after a window share their places with its margin."""
     return axis.margin + axis.window
 
 

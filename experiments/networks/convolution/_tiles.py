@@ -72,16 +72,16 @@ def backward(
 _Axes = tuple[Axis, Axis]
 
 
-class _Way(NamedTuple):
-    """A way to map windows to tiles."""
+class _Algorithm(NamedTuple):
+    """How windows are mapped to tiles."""
 
     cut: Callable[[int, int, int], Axis]
     floats_per_window: Callable[[_Axes, int, int], int]
     convolve: Callable[[Array, Array, _Axes], Array]
 
 
-_ONE_CHANNEL = _Way(_direct.cut, _direct.floats_per_window, _direct.convolve)
-_SEVERAL = _Way(_fourier.cut, _fourier.floats_per_window, _fourier.convolve)
+_DIRECT = _Algorithm(_direct.cut, _direct.floats_per_window, _direct.convolve)
+_FOURIER = _Algorithm(_fourier.cut, _fourier.floats_per_window, _fourier.convolve)
 
 # How many zeros to add before and after: for each axis of an array `[H, W, C, B]`.
 _Padding = tuple[tuple[int, int], ...]
@@ -100,13 +100,13 @@ class _Plan(NamedTuple):
 def _plan(images: tuple[int, ...], kernel: tuple[int, ...], padding: int) -> _Plan:
     batch, height, width, _ = images
     size, _, channels, features = kernel
-    way = _ONE_CHANNEL if channels == 1 else _SEVERAL
-    axes = way.cut(height, size, padding), way.cut(width, size, padding)
+    algorithm = _DIRECT if channels == 1 else _FOURIER
+    axes = algorithm.cut(height, size, padding), algorithm.cut(width, size, padding)
 
     def convolve(images: Array, kernel: Array) -> Array:
-        return way.convolve(cut_windows(images, axes), kernel, axes)
+        return algorithm.convolve(cut_windows(images, axes), kernel, axes)
 
-    floats = axes[0].tiles * axes[1].tiles * way.floats_per_window(axes, channels, features)
+    floats = axes[0].tiles * axes[1].tiles * algorithm.floats_per_window(axes, channels, features)
     parts = max(1, min(batch, -(-4 * batch * floats // _PART_BYTES)))
     examples = (0, -batch % parts)
     return _Plan(
