@@ -44,7 +44,9 @@ def unselect(gradient: Array, winner: Array, axes: tuple[int, int]) -> Array:
         winner: As `select` gives it, of the same shape.
         axes: Where the result has two axes more, each of 2: the window's rows and columns.
     """
-    shape = [2 if axis in axes else 1 for axis in range(gradient.ndim + 2)]
-    places = np.arange(4, dtype=np.uint8).reshape(shape)
-    gradient, winner = (jnp.expand_dims(array, axes) for array in (gradient, winner))
-    return jnp.where(winner == places, gradient, 0)
+    rows, columns = axes
+    top_left, top_right, left, right = (
+        jnp.where(winner == place, gradient, 0) for place in range(4)
+    )
+    pairs = [jnp.stack(pair, columns - 1) for pair in ((top_left, top_right), (left, right))]
+    return jnp.stack(pairs, rows)
