@@ -19,7 +19,7 @@ Record = Mapping[str, Any]
 _CAPTION = """\
 Median of the rounds (smallest to largest). *ours / it*: the quotient of each round; above 1, ours
 is faster. `products` is no trainer: it only multiplies the step's matrices, convolutions as plain
-products of patches; Fourier transforms need fewer products. `ours_5_seeds` counts the steps of all
+products of patches; ours needs fewer multiplications. `ours_5_seeds` counts the steps of all
 five models. *first step*: from the call that begins to the end of the first step,
 compilation included, imports not. *memory*: the most that the process had resident.
 """

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from experiments.networks.convolution._pooling import pooling_order
-from experiments.networks.convolution._windows import Axis, cut_axis
+from experiments.networks.convolution._windows import Axes, Axis, cut_axis
 
 _LARGEST_TILE = 4
 
@@ -21,13 +21,13 @@ def cut(side: int, size: int, padding: int) -> Axis:
     return cut_axis(side, size, padding, _LARGEST_TILE)
 
 
-def floats_per_window(axes: tuple[Axis, Axis], channels: int, features: int) -> int:
+def floats_per_window(axes: Axes, channels: int, features: int) -> int:
     """How many numbers a window and its tile take."""
     rows, columns = axes
     return channels * rows.window * columns.window + features * rows.tile * columns.tile
 
 
-def convolve(windows: Array, kernel: Array, axes: tuple[Axis, Axis]) -> Array:
+def convolve(windows: Array, kernel: Array, axes: Axes) -> Array:
     """Maps windows to tiles."""
     rows, columns = (
         [(place, axis.tile - 1 - place) for place in pooling_order(axis.tile)] for axis in axes

@@ -24,7 +24,7 @@ import numpy as np
 from jax import Array
 
 from experiments.networks.convolution._pooling import pooling_order
-from experiments.networks.convolution._windows import Axis, cut_axis
+from experiments.networks.convolution._windows import Axes, Axis, cut_axis
 
 _LARGEST_TILE = 28
 
@@ -36,21 +36,19 @@ def cut(side: int, size: int, padding: int) -> Axis:
     return single if axis.tiles == 1 else axis
 
 
-def floats_per_window(axes: tuple[Axis, Axis], channels: int, features: int) -> int:
+def floats_per_window(axes: Axes, channels: int, features: int) -> int:
     """How many numbers the spectra of a window and its tile take."""
     rows, columns = axes
     return 2 * _half(rows) * _period(columns) * (channels + features)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve(windows: Array, kernel: Array, axes: tuple[Axis, Axis]) -> Array:
+def convolve(windows: Array, kernel: Array, axes: Axes) -> Array:
     """Maps windows to tiles."""
     return _forward(windows, kernel, axes)[0]
 
 
-def _forward(
-    windows: Array, kernel: Array, axes: tuple[Axis, Axis]
-) -> tuple[Array, tuple[Array, Array]]:
+def _forward(windows: Array, kernel: Array, axes: Axes) -> tuple[Array, tuple[Array, Array]]:
     matrices = _matrices(axes, len(kernel), windows.dtype.name)
     spectra = _to_spectra(matrices.windows, windows)
     products = jnp.einsum("pfc,pcn->pfn", _weights(kernel, matrices.kernel), spectra)
@@ -58,9 +56,7 @@ def _forward(
     return tiles.reshape(*tiles.shape[:3], *windows.shape[3:]), (spectra, kernel)
 
 
-def _backward(
-    axes: tuple[Axis, Axis], residuals: tuple[Array, Array], tiles: Array
-) -> tuple[Array, Array]:
+def _backward(axes: Axes, residuals: tuple[Array, Array], tiles: Array) -> tuple[Array, Array]:
     spectra, kernel = residuals
     matrices = _matrices(axes, len(kernel), tiles.dtype.name)
     gradients = _to_spectra(_transposed(matrices.tiles), tiles)
@@ -91,7 +87,7 @@ class _Matrices(NamedTuple):
 
 
 @functools.cache
-def _matrices(axes: tuple[Axis, Axis], size: int, dtype: str) -> _Matrices:
+def _matrices(axes: Axes, size: int, dtype: str) -> _Matrices:
     rows, columns = axes
     half = _half(rows)
     window_rows, window_columns = (

@@ -15,7 +15,7 @@ from jax import Array, lax
 
 from experiments.networks.convolution import _direct, _fourier
 from experiments.networks.convolution._pooling import DEAD, select, unselect
-from experiments.networks.convolution._windows import Axis, cut_windows
+from experiments.networks.convolution._windows import Axes, Axis, cut_windows
 
 # What windows and tiles of a part of a batch may take.
 _PART_BYTES = 40_000_000
@@ -69,15 +69,13 @@ def backward(
 
 # Parts of a batch.
 
-_Axes = tuple[Axis, Axis]
-
 
 class _Algorithm(NamedTuple):
     """How windows are mapped to tiles."""
 
     cut: Callable[[int, int, int], Axis]
-    floats_per_window: Callable[[_Axes, int, int], int]
-    convolve: Callable[[Array, Array, _Axes], Array]
+    floats_per_window: Callable[[Axes, int, int], int]
+    convolve: Callable[[Array, Array, Axes], Array]
 
 
 _DIRECT = _Algorithm(_direct.cut, _direct.floats_per_window, _direct.convolve)
@@ -91,7 +89,7 @@ class _Plan(NamedTuple):
     """How images are cut, in how many parts a batch is taken, and what fills up parts and tiles."""
 
     convolve: Callable[[Array, Array], Array]
-    axes: tuple[Axis, Axis]
+    axes: Axes
     parts: int
     images: _Padding
     pooled: _Padding
@@ -163,7 +161,7 @@ def _image(tiles: Array) -> Array:
     return image.reshape(height * rows, width * columns, features, batch)
 
 
-def _pooled_tiles(image: Array, axes: tuple[Axis, Axis]) -> Array:
+def _pooled_tiles(image: Array, axes: Axes) -> Array:
     """The inverse of `_image`."""
     rows, columns = axes
     image = image.reshape(

@@ -31,6 +31,10 @@ class Axis(NamedTuple):
     missing: int
 
 
+Axes = tuple[Axis, Axis]
+"""Rows and columns."""
+
+
 def cut_axis(side: int, size: int, padding: int, largest: int) -> Axis:
     """Cuts one axis into as few and as small tiles as can be.
 
@@ -47,7 +51,7 @@ def cut_axis(side: int, size: int, padding: int, largest: int) -> Axis:
     return Axis(tiles, tile, tile + size - 1, (padding, padding + missing), 0, missing)
 
 
-def cut_windows(images: Array, axes: tuple[Axis, Axis]) -> Array:
+def cut_windows(images: Array, axes: Axes) -> Array:
     """Cuts `[H, W, C, B]` into `[h, w, C, rows, columns, B]`."""
     images = jnp.pad(images, (*(axis.padding for axis in axes), (0, 0), (0, 0)))
     for number, axis in enumerate(axes):

@@ -80,7 +80,7 @@ def test_is_convolution_relu_and_pooling(
         ((3, 28, 28, 1), 0),
         ((3, 12, 12, 20), 0),
         ((3, 14, 6, 2), 2),
-        # Two windows beside each other, the second of which has two columns that are not there.
+        # Three windows below each other and two beside: the image lacks two columns of the last.
         ((2, 60, 30, 3), 2),
     ],
 )
