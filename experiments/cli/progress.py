@@ -23,7 +23,7 @@ class Progress:
         self._name, self._first, self._step = name, step, step
         self._start = time.monotonic()
         self._last_line = self._start
-        self._text = ""
+        self._text = self._validation = ""
         self._bar = (
             tqdm(total=num_steps, initial=step, desc=name, unit="step", file=self._stream)
             if self._stream.isatty()
@@ -37,12 +37,11 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def epoch_done(self, epoch: int, loss: float, validation_error_percent: float) -> None:
-        """Notes the figures of an epoch."""
-        self._text = (
-            f"epoch {epoch}/{self._num_epochs}, loss {loss:.4f}, "
-            f"validation error {validation_error_percent:.2f} %"
-        )
+    def epoch_done(self, epoch: int, loss: float, validation_error_percent: float | None) -> None:
+        """Notes the figures of an epoch; None for the validation error keeps the last one."""
+        if validation_error_percent is not None:
+            self._validation = f", validation error {validation_error_percent:.2f} %"
+        self._text = f"epoch {epoch}/{self._num_epochs}, loss {loss:.4f}{self._validation}"
         if self._bar is not None:
             self._bar.set_postfix_str(self._text, refresh=False)
 

@@ -46,7 +46,7 @@ class Run(NamedTuple):
         folder: Its own.
         config: What was trained.
         num_epochs_done: How many epochs it has written down.
-        validation_error_percent: After these, the mean over seeds; NaN before the first.
+        validation_error_percent: The last one, the mean over seeds; NaN before the first.
         summary: Of a finished run; None of another.
         problem: What is wrong with `summary.json`, if there is one.
         written: When it wrote its last figures, in seconds since 1970.
@@ -137,10 +137,15 @@ def _finite(value: Any) -> float:
 
 
 def _progress(file: Path, results: Path) -> tuple[int, float]:
-    """How many epochs are written down, and the validation error after the last."""
+    """How many epochs are written down, and the last validation error."""
+    name = "validation_error_percent"
     try:
         lines = checked(file, results).read_text(encoding="utf-8").splitlines()
-        errors = json.loads(lines[-1])["validation_error_percent"] if lines else math.nan
+        entries = (json.loads(line) for line in reversed(lines))
+        found = (entry[name] for entry in entries if name in entry)
+        errors = next(found, None) if lines else math.nan
+        if errors is None:
+            raise UserError(f"it lacks {name!r}")
         errors = errors if isinstance(errors, list) else [errors]
         return len(lines), math.fsum(errors) / len(errors)
     except OSError as error:

@@ -37,9 +37,10 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path
         curve(losses, name, name.replace("_", " "), *style)
     losses.set(xlabel="epoch", ylabel="training loss")
     curve(errors, "train_error_percent", "training", "blue", "--")
-    curve(errors, "validation_error_percent", "validation", "orange")
+    name = "validation_error_percent"
+    curve(errors, name, "validation", "orange")
     # The first epochs, near chance, would flatten all that follows.
-    settled = np.max(history[len(history) // 10]["validation_error_percent"])
+    settled = next(np.max(entry[name]) for entry in history[len(history) // 10 :] if name in entry)
     errors.set(xlabel="epoch", ylabel="error (%)", ylim=(0, min(100, max(1, 1.5 * settled))))
     for axes in (losses, errors):
         axes.grid(alpha=0.3)

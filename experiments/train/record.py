@@ -32,7 +32,8 @@ Record = Callable[[Any, Array], dict[str, np.ndarray]]
 def is_recorded(epoch: int, num_epochs: int) -> bool:
     """Whether an epoch, counted from 1, is recorded: the first ten, then every fortieth part.
 
-    On a CPU, LeNet takes longer to predict 10,000 test images than to train on 1,000.
+    On a CPU, LeNet takes longer to predict 10,000 test images than to train on 1,000. Short epochs
+    are validated by the same rule.
 
     Example:
         >>> [epoch for epoch in range(1, 201) if is_recorded(epoch, 200)][8:13]

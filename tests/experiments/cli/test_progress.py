@@ -72,6 +72,19 @@ class TestWithoutTerminal:
             shown.steps_done(950)
         assert capsys.readouterr().err.endswith("2.0 steps/s, 25 s left\n")
 
+    def test_an_epoch_that_is_not_validated_keeps_the_last_error(
+        self, clock: Clock, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with Progress("name", 0, 100, 10) as shown:
+            for step, error in ((10, 7.5), (20, None)):
+                shown.epoch_done(step // 10, 0.25, error)
+                clock.now += 25
+                shown.steps_done(step)
+        assert [line.rpartition(" %, ")[0] for line in capsys.readouterr().err.splitlines()] == [
+            "name: epoch 1/10, loss 0.2500, validation error 7.50",
+            "name: epoch 2/10, loss 0.2500, validation error 7.50",
+        ]
+
     def test_warnings_are_said_at_once(self, capsys: pytest.CaptureFixture[str]) -> None:
         with Progress("name", 0, 1, 1) as shown:
             shown.say("something is wrong")

@@ -70,6 +70,14 @@ def test_damage_is_told(results: Path, name: str, content: str, reason: str) -> 
         assert found["dropmax"].summary is None
 
 
+def test_a_last_epoch_may_have_no_validation_error(results: Path) -> None:
+    file = results / "dropmax" / "metrics.jsonl"
+    file.write_text('{"validation_error_percent": [4, 6]}\n{"train_loss": 0.5}\n')
+    (results / "dropmax" / "summary.json").unlink()
+    found = {run.folder.name: run for run in read_results(results).runs}["dropmax"]
+    assert (found.num_epochs_done, found.validation_error_percent) == (2, 5.0)
+
+
 @pytest.mark.parametrize("figure", ["test_error_percent", "test_brier"])
 @pytest.mark.parametrize(
     "value", [None, "3.5", [], [1.0, 2.0], [None], [[]], {}, [10**400], [math.nan], [math.inf]]

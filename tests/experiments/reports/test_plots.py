@@ -108,6 +108,19 @@ def test_curves_of_some_epochs_only_are_drawn_there(drawn: list[Figure]) -> None
     assert set(curves(drawn[0].axes[0])) == {"loss"}
 
 
+def test_epochs_that_are_not_validated_leave_no_gap(drawn: list[Figure]) -> None:
+    entries = history({}, 100)
+    for number in (1, 10, 11, 12, 50):
+        del entries[number]["validation_error_percent"]
+    plots.learning_curves(entries, "", Path("none.png"))
+    axes = drawn[0].axes[1]
+    line = axes.lines[1]
+    epochs = [entry["epoch"] for entry in entries if "validation_error_percent" in entry]
+    assert np.asarray(line.get_xdata()).tolist() == epochs
+    # The axis fits the error of the first validated epoch after a tenth of them, 80 / 14.
+    assert 80 / 14 < axes.get_ylim()[1] < 10
+
+
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_the_same_figure_gives_the_same_bytes(tmp_path: Path, kind: str) -> None:
     files = [tmp_path / folder / f"a.{kind}" for folder in ("one", "other")]

@@ -121,6 +121,23 @@ def test_the_first_and_the_last_epochs_are_recorded_and_few_of_many(num_epochs: 
     assert max(np.diff([0, *epochs])) <= max(1, num_epochs / 40)
 
 
+def test_short_epochs_are_validated_by_the_same_rule(
+    small_config: MakeConfig, small_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "_FIRST", 1)
+    monkeypatch.setattr(record, "_PARTS", 2)
+    config = small_config("softmax", batch_size=100, num_epochs=7)
+    name, found = "validation_error_percent", []
+    for size, epochs in ((1000, [1, 3, 6, 7]), (41, [1, 3, 6, 7]), (40, [1, 2, 3, 4, 5, 6, 7])):
+        validation = Split(*(values[:size] for values in small_data.validation))
+        folder = tmp_path / str(size)
+        run.train(config, small_data._replace(validation=validation), folder)
+        entries = metrics_of(folder)
+        assert [entry["epoch"] for entry in entries if name in entry] == epochs
+        found.append([entry["train_loss"] for entry in entries])
+    assert found[0] == found[1] == found[2]
+
+
 def test_very_many_training_images_are_thinned_evenly() -> None:
     size = 25_001
     images = np.arange(size, dtype=np.int32).astype(np.uint8).reshape(-1, 1, 1)
