@@ -86,14 +86,13 @@ def example_keys(key: Array, places: Array) -> Array:
 def initial_state(setup: Setup, seed: Array) -> TrainState:
     """The state before the first step."""
     images = to_pixels(jnp.zeros((1, *setup.image_shape), jnp.uint8))
-    params = setup.network.init(seed_keys(seed).initial, images)
+    heads, params = setup.network.init_with_output(seed_keys(seed).initial, images)
 
-    def terms(params: Any) -> dict[str, Array]:
-        heads: Any = setup.network.apply(params, images, None)
+    def terms(heads: Any) -> dict[str, Array]:
         key, labels = jax.random.key(0), jnp.zeros(1, jnp.int32)
         return setup.method.terms(key, heads, labels, **setup.hyperparameters)
 
-    names = jax.eval_shape(terms, params)
+    names = jax.eval_shape(terms, heads)
     if taken := set(names) & set(METRICS):
         raise ValueError(f"a term of the loss cannot be called {min(taken)}: that is a metric")
     totals = {name: jnp.zeros(()) for name in ("loss", *names, "errors")}
