@@ -4,7 +4,7 @@ The images are clean digits, digits on random backgrounds, and rotated digits on
 The command also measures how well each method's uncertainty detects errors and unfamiliar images.
 """
 
-from experiments.cli import command
+from experiments.cli import command, jobs_flag
 from experiments.cli.config_flags import ConfigFlags, results_folder
 from experiments.cli.kinds import PATH, choice, several
 
@@ -22,6 +22,7 @@ _VARIANTS = FLAGS.define(
     "variants", list(VARIANTS), "images to compare on", several(choice(VARIANTS))
 )
 _CONFIG = config_flags(FLAGS)
+_JOBS = jobs_flag.define(FLAGS)
 _SAVEDIR = FLAGS.define(
     "savedir",
     None,
@@ -40,7 +41,8 @@ def main() -> None:
     from experiments.calibration import comparison
     from experiments.data import datasets
 
-    comparison.compare(config, datasets.load_aloud(config), _VARIANTS.value, savedir)
+    dataset = datasets.load_aloud(config)
+    comparison.compare(config, dataset, _VARIANTS.value, savedir, _JOBS.value)
     for name in ("calibration", "detection"):
         print(f"\n{(savedir / f'{name}.md').read_text(encoding='utf-8')}")
     print(f"files: {savedir}")

@@ -12,13 +12,16 @@ from experiments.calibration.measures import NUM_BINS, Measurement
 from experiments.data.datasets import Dataset, configured
 from experiments.data.forms import variants
 from experiments.runtime.files import locked_folder, write_json
-from experiments.train import run
+from experiments.train import run, side_by_side
 from experiments.train.config import Config, check_is_of_images
+from experiments.train.side_by_side import Planned, Train
 
 MEASUREMENTS = "measurements.json"
 
 
-def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Path) -> None:
+def compare(
+    config: Config, dataset: Dataset, names: Sequence[str], savedir: Path, jobs: int | None = 1
+) -> None:
     """Runs the missing parts of the experiment and writes its files.
 
     It writes the tables and pictures anew whenever a variant is complete.
@@ -28,6 +31,7 @@ def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Pat
         dataset: MNIST, or a part of it.
         names: Of `VARIANTS`, each once.
         savedir: Folder of the files; each variant has a subfolder, with one of each run.
+        jobs: As `side_by_side.training` takes them.
 
     Raises:
         UserError: The configuration, the data and the folder do not go together; nothing is
@@ -37,21 +41,22 @@ def compare(config: Config, dataset: Dataset, names: Sequence[str], savedir: Pat
     """
     check_is_of_images(configured(config, dataset), "experiments.calibration changes images")
     made = {name: variants.make(dataset, name) for name in names}
-    configs = {
-        (name, model): config_of(model, config, images)
+    planned = {
+        (name, model): Planned(config_of(model, config, images), images, savedir / name / model)
         for name, images in made.items()
         for model in predictions.PREDICTORS
     }
-    for (name, model), own in configs.items():
-        run.check_missing(own, made[name], savedir / name / model)
+    for each in planned.values():
+        run.check_missing(*each)
+    missing = [each for each in planned.values() if _kept(each) is None]
     measured: dict[str, dict[str, Measurement]] = {}
-    with locked_folder(savedir):
+    with locked_folder(savedir), side_by_side.training(missing, jobs) as train:
         for name, images in made.items():
             methods: dict[str, Measurement] = {}
             for model in predictions.PREDICTORS:
-                methods |= _measured(configs[name, model], images, savedir, name)
+                methods |= _measured(planned[name, model], train, name)
             measured[name] = methods
-            report.write(measured, configs[name, "softmax"], images, savedir)
+            report.write(measured, planned[name, "softmax"].config, images, savedir)
             diagrams.reliability_diagrams(measured, savedir / "calibration.png")
             diagrams.detection(measured, savedir / "detection.png")
 
@@ -62,17 +67,15 @@ def config_of(model: str, config: Config, images: Dataset) -> Config:
     return dataclasses.replace(own, model=model)
 
 
-def _measured(
-    config: Config, images: Dataset, savedir: Path, variant: str
-) -> dict[str, Measurement]:
+def _measured(planned: Planned, train: Train, variant: str) -> dict[str, Measurement]:
     """The measurements of a model, which is trained and measured unless that is done."""
-    folder = savedir / variant / config.model
-    measured = _read(folder / MEASUREMENTS, config)
+    config, images, folder = planned
+    measured = _kept(planned)
     if measured is not None:
         _say(f"{variant}, {config.model}: done before")
         return measured
     _say(f"{variant}, {config.model}: {len(config.seeds)} models")
-    run.train_missing(config, images, folder)
+    train(*planned)
     _say(f"{variant}, {config.model}: measuring")
     measured = measures.measure(trained.load(folder), images)
     methods = {method: found.to_json() for method, found in measured.items()}
@@ -80,11 +83,12 @@ def _measured(
     return measured
 
 
-def _read(path: Path, config: Config) -> dict[str, Measurement] | None:
+def _kept(planned: Planned) -> dict[str, Measurement] | None:
     """Measurements that were written before; None if there are none, or of something else."""
     try:
-        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if values["of"] != _identity(config):
+        text = (planned.folder / MEASUREMENTS).read_text(encoding="utf-8")
+        values: Mapping[str, Any] = json.loads(text)
+        if values["of"] != _identity(planned.config):
             return None
         return {name: Measurement.from_json(found) for name, found in values["methods"].items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):

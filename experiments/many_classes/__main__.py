@@ -4,16 +4,18 @@ The softmax and what is done to improve it, the paper's DropMax and the balanced
 twelve examples of each class, for as long as the softmax needs and for four times as long.
 """
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.cli import command
+from experiments.cli import command, jobs_flag
 from experiments.cli.kinds import PATH, choice, integer, several
 from experiments.many_classes.tasks import LENGTHS, TASKS
 
 if TYPE_CHECKING:
     from experiments.data.datasets import Dataset
+    from experiments.train import side_by_side
 
 FLAGS = command.Flags()
 _PARTS = FLAGS.define(
@@ -32,6 +34,7 @@ _TASKS = FLAGS.define(
 _NUM_SEEDS = FLAGS.define(
     "num_seeds", 5, "models of each method; the course is of one", integer(2, 1000)
 )
+_JOBS = jobs_flag.define(FLAGS)
 _SAVEDIR = FLAGS.define(
     "savedir", Path("results/many_classes"), "folder of the tables, the picture and the runs", PATH
 )
@@ -43,15 +46,13 @@ def main() -> None:
     command.set_up_jax()
     # Only now, so that --help and mistakes in flags are answered at once.
     from experiments.data import datasets
-    from experiments.many_classes import comparison
     from experiments.many_classes.tasks import config_of
     from experiments.runtime.files import locked_folder
 
     tasks = {name: TASKS[name] for name in TASKS if name in _TASKS.value}
     data = {name: datasets.load_aloud(config_of(task, 1, 1)) for name, task in tasks.items()}
     if "comparison" in _PARTS.value:
-        for name, task in tasks.items():
-            comparison.check(task, _NUM_SEEDS.value, data[name], _folder(savedir, name))
+        _runs(data, savedir)
     parts = {"course": _course, "alternatives": _alternatives, "comparison": _comparison}
     with locked_folder(savedir):
         for part, run in parts.items():
@@ -61,15 +62,30 @@ def main() -> None:
 
 def _comparison(data: Mapping[str, "Dataset"], savedir: Path) -> Path:
     from experiments.many_classes import comparison, report
+    from experiments.train import side_by_side
 
     rows: list[comparison.Row] = []
-    for name, own in data.items():
-        for length in LENGTHS:
-            rows += comparison.compare(
-                TASKS[name], length, _NUM_SEEDS.value, own, _folder(savedir, name), _say
-            )
-            report.write(rows, savedir)
+    with side_by_side.training(_runs(data, savedir), _JOBS.value) as train:
+        for name, own in data.items():
+            folder = _folder(savedir, name)
+            for length in LENGTHS:
+                rows += comparison.compare(
+                    TASKS[name], length, _NUM_SEEDS.value, own, folder, train, _say
+                )
+                report.write(rows, savedir)
     return savedir / "many_classes.md"
+
+
+def _runs(data: Mapping[str, "Dataset"], savedir: Path) -> "list[side_by_side.Planned]":
+    """The comparison's runs; raises `UserError` if one cannot be made, or gone on with."""
+    from experiments.many_classes import comparison
+
+    num_seeds = _NUM_SEEDS.value
+    runs = [
+        comparison.runs_of(TASKS[name], num_seeds, own, _folder(savedir, name))
+        for name, own in data.items()
+    ]
+    return list(itertools.chain(*runs))
 
 
 def _course(data: Mapping[str, "Dataset"], savedir: Path) -> Path:

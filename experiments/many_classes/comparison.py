@@ -16,6 +16,7 @@ from experiments.reports.statistics import mean_and_half_width
 from experiments.train import evaluation, run
 from experiments.train.config import Config
 from experiments.train.folder import validation_error
+from experiments.train.side_by_side import Planned, Train
 from experiments.train.steps.setup import make_setup
 
 METHODS = {
@@ -59,12 +60,16 @@ class _Trained(NamedTuple):
     train_seconds: float
 
 
-def check(task: Task, num_seeds: int, data: Dataset, folder: Path) -> None:
-    """Raises `UserError` if one of the task's runs cannot be made, or gone on with."""
+def runs_of(task: Task, num_seeds: int, data: Dataset, folder: Path) -> list[Planned]:
+    """The runs of a task; raises `UserError` if one cannot be made, or gone on with."""
+    runs = {}
     for length in LENGTHS:
         for method in METHODS:
-            for config, own in _candidates(task, length, num_seeds, method, data, folder):
-                run.check_missing(config, data, own)
+            for each in _candidates(task, length, num_seeds, method, data, folder):
+                run.check_missing(*each)
+                # Some methods share a run.
+                runs[each.folder] = each
+    return list(runs.values())
 
 
 def compare(
@@ -73,6 +78,7 @@ def compare(
     num_seeds: int,
     data: Dataset,
     folder: Path,
+    train: Train,
     say: Callable[[str], None],
 ) -> list[Row]:
     """The rows of one task after one length of training; trains what is missing.
@@ -83,6 +89,7 @@ def compare(
         num_seeds: Models of each method.
         data: Of the task.
         folder: Of the runs.
+        train: Trains one of them.
         say: Told of each row.
 
     Raises:
@@ -92,7 +99,7 @@ def compare(
     rows = []
     for method in METHODS:
         candidates = _candidates(task, length, num_seeds, method, data, folder)
-        tried = [_train(config, data, own) for config, own in candidates]
+        tried = [_trained(each, train) for each in candidates]
         best = min(tried, key=lambda found: found.validation_error_percent)
         config = dataclasses.replace(best.config, model=method)
         tests, doubles = _test(task, config, data, best.folder)
@@ -113,20 +120,21 @@ def compare(
 
 def _candidates(
     task: Task, length: int, num_seeds: int, method: str, data: Dataset, folder: Path
-) -> Iterator[tuple[Config, Path]]:
-    """The runs among which validation chooses for a method, and their folders."""
+) -> Iterator[Planned]:
+    """The runs among which validation chooses for a method."""
     model = METHODS[method]
     for rate in DROPOUT_RATES:
         if method == "mc_dropout" and not rate:
             continue  # All samples would be the same.
         config = config_of(task, length, num_seeds, model=model, dropout_rate=rate)
         own = folder / f"{config.num_epochs}_epochs" / f"{model},dropout_rate={rate:g}"
-        yield datasets.configured(config, data), own
+        yield Planned(datasets.configured(config, data), data, own)
 
 
-def _train(config: Config, data: Dataset, folder: Path) -> _Trained:
-    summary = run.train_missing(config, data, folder)
-    return _Trained(config, folder, validation_error(folder), summary["train_seconds"])
+def _trained(planned: Planned, train: Train) -> _Trained:
+    summary = train(*planned)
+    error = validation_error(planned.folder)
+    return _Trained(planned.config, planned.folder, error, summary["train_seconds"])
 
 
 def _test(

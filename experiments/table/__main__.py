@@ -1,9 +1,10 @@
 """Trains methods and writes the paper's table with error bars: `python -m experiments.table`."""
 
 import dataclasses
+import itertools
 import sys
 
-from experiments.cli import command
+from experiments.cli import command, jobs_flag
 from experiments.cli.config_flags import ConfigFlags, results_folder
 from experiments.cli.errors import RunFailedError
 from experiments.cli.kinds import PATH, TRAIN_PER_CLASS, choice, several
@@ -20,6 +21,7 @@ _TRAIN_PER_CLASS = FLAGS.define(
     "training examples of each class, such as 100,500,all (default: the data set's, 100 for MNIST)",
     several(TRAIN_PER_CLASS),
 )
+_JOBS = jobs_flag.define(FLAGS)
 _SAVEDIR = FLAGS.define(
     "savedir",
     None,
@@ -37,6 +39,7 @@ def main() -> None:
     from dropmax_jax import METHODS
     from experiments.data import datasets
     from experiments.table import table_rows
+    from experiments.train import side_by_side
 
     # All data and folders first: a mistake in the last should not show after hours.
     planned = []
@@ -48,21 +51,22 @@ def main() -> None:
         for model in METHODS:
             if model in _MODELS.value:
                 own = dataclasses.replace(config, model=model)
-                table_rows.check(own, dataset, folder)
-                planned.append((own, dataset, folder))
+                planned.append(table_rows.runs_of(own, dataset, folder))
     rows: list[table_rows.Row] = []
     failures: list[str] = []
-    for config, dataset, folder in planned:
-        try:
-            row = table_rows.make_row(config, dataset, folder)
-        # A row that fails does not take the others with it.
-        except RunFailedError as error:
-            failures.append(f"{config.model} ({folder.name} a class): {error}")
-            print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
-            continue
-        rows.append(row)
-        print(f"done: {table_rows.describe(row)}", flush=True)
-        table_rows.write(rows, savedir)
+    with side_by_side.training(list(itertools.chain(*planned)), _JOBS.value) as train:
+        for runs in planned:
+            try:
+                row = table_rows.make_row(runs, train)
+            # A row that fails does not take the others with it.
+            except RunFailedError as error:
+                config, _, folder = runs[0]
+                failures.append(f"{config.model} ({folder.parent.name} a class): {error}")
+                print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
+                continue
+            rows.append(row)
+            print(f"done: {table_rows.describe(row)}", flush=True)
+            table_rows.write(rows, savedir)
     if failures:
         raise RunFailedError(f"{len(failures)} rows failed, the first: {failures[0]}")
     command.print_report(savedir / "table.md")

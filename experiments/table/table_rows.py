@@ -22,6 +22,7 @@ from experiments.runtime.files import write_text
 from experiments.train import run
 from experiments.train.config import Config
 from experiments.train.folder import validation_error
+from experiments.train.side_by_side import Planned, Train
 from experiments.train.summary import result_line
 
 BASELINE = "softmax"
@@ -55,29 +56,28 @@ class Row:
         return int(self.summary["num_train"])
 
 
-def make_row(config: Config, dataset: Dataset, folder: Path) -> Row:
+def make_row(runs: Sequence[Planned], train: Train) -> Row:
     """Trains a method over its search space, unless that is done, and keeps the best run.
 
     The best run has the lowest mean validation error; no choice sees the test set.
 
     Args:
-        config: What to train, but for the hyperparameters.
-        dataset: What to train, validate and test on.
-        folder: Of the runs, one subfolder each.
+        runs: What `runs_of` gives.
+        train: Trains one of them.
 
     Raises:
         UserError: The folder holds another run.
         RunFailedError: A run cannot go on.
     """
     rows = []
-    for tried, own_folder in _runs(config, folder):
-        summary = run.train_missing(tried, dataset, own_folder)
+    for tried in runs:
+        summary = train(*tried)
         rows.append(
             Row(
-                config.model,
-                tried.hyperparameters,
+                tried.config.model,
+                tried.config.hyperparameters,
                 summary,
-                validation_error(own_folder),
+                validation_error(tried.folder),
                 summary["train_seconds"],
             )
         )
@@ -85,17 +85,24 @@ def make_row(config: Config, dataset: Dataset, folder: Path) -> Row:
     return dataclasses.replace(best, train_seconds=sum(row.train_seconds for row in rows))
 
 
-def check(config: Config, dataset: Dataset, folder: Path) -> None:
-    """Raises `UserError` if one of the runs of `make_row` cannot be made, or gone on with."""
-    for tried, own_folder in _runs(config, folder):
-        run.check_missing(tried, dataset, own_folder)
+def runs_of(config: Config, dataset: Dataset, folder: Path) -> list[Planned]:
+    """A method's runs, one at each point of its search space, each in a folder of its own.
 
+    Args:
+        config: What to train, but for the hyperparameters.
+        dataset: What to train, validate and test on.
+        folder: Of the runs, one subfolder each.
 
-def _runs(config: Config, folder: Path) -> Iterator[tuple[Config, Path]]:
-    """A method at each point of its search space, and the folder of that run."""
+    Raises:
+        UserError: One of them cannot be made, or gone on with.
+    """
+    runs = []
     for tried in search_space(config.model):
         name = ",".join([config.model, *(f"{name}={value}" for name, value in tried.items())])
-        yield dataclasses.replace(config, hyperparameters=tried), folder / name
+        own = dataclasses.replace(config, hyperparameters=tried)
+        run.check_missing(own, dataset, folder / name)
+        runs.append(Planned(own, dataset, folder / name))
+    return runs
 
 
 def search_space(model: str) -> Iterator[dict[str, float]]:

@@ -68,6 +68,7 @@ def run_table(
         f"--savedir={savedir}",
         "--train_per_class=20",
         "--num_seeds=2",
+        "--jobs=1",
         *more,
         module=table,
     )

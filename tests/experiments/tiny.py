@@ -46,8 +46,9 @@ class CountingNetwork:
     def __init__(self, num_train: int) -> None:
         self.num_train = num_train
 
-    def init(self, key: Array, images: Array) -> dict[str, Array]:
-        return {"times_seen": jnp.zeros(self.num_train)}
+    def init_with_output(self, key: Array, images: Array) -> tuple[Heads, dict[str, Array]]:
+        params = {"times_seen": jnp.zeros(self.num_train)}
+        return self.apply(params, images, None), params
 
     def apply(self, params: dict[str, Array], pixels: Array, keys: Array | None) -> Heads:
         logits = jnp.tile(params["times_seen"], (len(pixels), 1))

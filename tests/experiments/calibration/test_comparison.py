@@ -232,8 +232,8 @@ class TestCommand:
         assert set(re.findall(r"^  --(?:\[no\])?(\w+):", stdout, re.MULTILINE)) == {
             *("accumulate", "augmentation", "batch_size", "data_dir", "data_path", "dataset"),
             "dropout_rate",
-            *("image_size", "learning_rate", "mnist_path", "network", "num_classes", "num_epochs"),
-            *("num_seeds", "optimizer", "precision", "savedir", "schedule", "seed"),
+            *("image_size", "jobs", "learning_rate", "mnist_path", "network", "num_classes"),
+            *("num_epochs", "num_seeds", "optimizer", "precision", "savedir", "schedule", "seed"),
             *("train_per_class", "variants", "weight_decay"),
         }
         for variant in variants.VARIANTS:

@@ -41,7 +41,7 @@ def _fewer_methods() -> Iterator[None]:
 
 
 def rows_of(data: Dataset, folder: Path) -> list[Row]:
-    return comparison.compare(TASK, 1, 2, data, folder, lambda line: None)
+    return comparison.compare(TASK, 1, 2, data, folder, run.train_missing, lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,13 @@ class TestComparison:
         self, compared: tuple[list[Row], Path], data: Dataset
     ) -> None:
         _, folder = compared
-        comparison.check(TASK, 2, data, folder)
+        runs = comparison.runs_of(TASK, 2, data, folder)
+        folders = [run.folder for run in runs]
+        # No run is there twice, though methods share some.
+        assert len(folders) == len(set(folders))
+        assert {run.config.num_epochs for run in runs} == {3, 12}
         with pytest.raises(UserError, match="batch_size is 20, not 30"):
-            comparison.check(TASK._replace(batch_size=30), 2, data, folder)
+            comparison.runs_of(TASK._replace(batch_size=30), 2, data, folder)
 
 
 def row(task: str, num_epochs: int, method: str, errors: list[float]) -> Row:
