@@ -88,7 +88,8 @@ def to_markdown(rows: Sequence[Row], records: Sequence[Record]) -> str:
     """A table for each task, length and test set."""
     seconds = sum(row.train_seconds for row in rows if row.method not in _SERVED)
     device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    parts = [_NOTES, f"All training took {seconds / 60:.0f} minutes on {device}.\n"]
+    minutes = f"{seconds / 60:.0f} minutes, summed over the runs"
+    parts = [_NOTES, f"All training took {minutes}, on {device}.\n"]
     groups: dict[tuple[str, int, str], list[Record]] = {}
     for record in records:
         key = record["task"], record["num_epochs"], record["test"]

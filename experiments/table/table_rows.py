@@ -196,7 +196,7 @@ def to_markdown(records: Sequence[Mapping[str, Any]], others: Sequence[str] = ()
         header = (
             f"{lines[0]['dataset']}, {network}, {num_train:,} training examples, "
             f"seeds: {lines[0]['num_seeds']}; ± is half a 95 % confidence interval; "
-            f"training took {minutes:.1f} minutes\n"
+            f"training took {minutes:.1f} minutes, summed over the runs\n"
         )
         columns = (
             *_COLUMNS,

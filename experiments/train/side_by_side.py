@@ -7,8 +7,8 @@ quarter faster than one after the other on both.
 import concurrent.futures
 import contextlib
 import io
+import json
 import os
-import pickle
 import queue
 import signal
 import subprocess
@@ -23,6 +23,7 @@ import jax
 from experiments.cli import command
 from experiments.cli.errors import RunFailedError, UserError
 from experiments.cli.stopping import Stopped, stop_request
+from experiments.data import stream
 from experiments.data.datasets import Dataset
 from experiments.train import run
 from experiments.train.config import Config
@@ -165,8 +166,10 @@ def _follow(process: subprocess.Popen[bytes], cores: Sequence[int], planned: Pla
     assert process.stdin is not None
     assert process.stderr is not None
     with contextlib.suppress(BrokenPipeError):
-        pickle.dump(cores, process.stdin)
-        pickle.dump(planned, process.stdin)
+        config, data, folder = planned
+        task = {"cores": cores, "config": config.to_json(), "folder": str(folder)}
+        process.stdin.write(json.dumps(task).encode() + b"\n")
+        stream.write(data, process.stdin)
         process.stdin.flush()
     line = ""
     with io.TextIOWrapper(process.stderr, errors="replace") as said:
@@ -189,13 +192,13 @@ def _check(code: int, last_line: str) -> None:
 
 def main() -> None:
     """Trains the run that the process which started this one sends."""
-    cores = pickle.load(sys.stdin.buffer)
+    task = json.loads(sys.stdin.buffer.readline())
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
-    planned = pickle.load(sys.stdin.buffer)
+        os.sched_setaffinity(0, task["cores"])
+    data = stream.read(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     command.set_up_jax()
-    run.train_missing(*planned)
+    run.train_missing(Config.from_json(task["config"]), data, Path(task["folder"]))
 
 
 def _end_with_parent() -> None:

@@ -102,7 +102,7 @@ def test_validation_chooses_and_softmax_is_compared(
     # A run takes a second; class_dropout has three runs.
     assert [float(row["train_seconds"]) for row in rows.values()] == [1, 3, 1]
     markdown = (tmp_path / "table.md").read_text()
-    assert "training took 0.1 minutes" in markdown
+    assert "training took 0.1 minutes, summed over the runs" in markdown
     assert markdown in stdout
     assert "| `dropmax` |  | 3.50 ± " in markdown
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
