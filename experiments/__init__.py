@@ -4,6 +4,7 @@ Commands, each run by `python -m experiments.NAME`:
 
 - `mnist`: trains and tests a model on MNIST; `images`: on images of any kind.
 - `table`: the paper's table. `calibration`: calibration and detection of errors.
+  `many_classes`: what helps as classes are added.
 - `masks`: draws the classes a model retains. `figures`: draws the paper's figures.
 - `predict`: predicts image files. `sketchpad`: writes a page to draw on, with a model inside.
 - `report`: one page of all runs in a folder.
