@@ -27,7 +27,7 @@ from experiments.train.summary import rounded
 
 _SECONDS_A_CALL = 1.0
 # An epoch of fewer training images than this many times the validation images is short.
-_SHORT = 5
+_SHORT = 3
 
 
 class Trainer:

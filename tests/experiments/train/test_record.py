@@ -128,7 +128,7 @@ def test_short_epochs_are_validated_by_the_same_rule(
     monkeypatch.setattr(record, "_PARTS", 2)
     config = small_config("softmax", batch_size=100, num_epochs=7)
     name, found = "validation_error_percent", []
-    for size, epochs in ((1000, [1, 3, 6, 7]), (41, [1, 3, 6, 7]), (40, [1, 2, 3, 4, 5, 6, 7])):
+    for size, epochs in ((1000, [1, 3, 6, 7]), (67, [1, 3, 6, 7]), (66, [1, 2, 3, 4, 5, 6, 7])):
         validation = Split(*(values[:size] for values in small_data.validation))
         folder = tmp_path / str(size)
         run.train(config, small_data._replace(validation=validation), folder)
