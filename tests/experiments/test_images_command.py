@@ -176,7 +176,7 @@ class TestGlyphs:
 
     @pytest.mark.slow
     def test_the_calibration_is_measured(self, commands: Commands) -> None:
-        commands(calibration, *GLYPHS, "--variants=clean", "--num_seeds=1")
+        commands(calibration, *GLYPHS, "--variants=clean", "--num_seeds=1", "--jobs=1")
         folder = Path("results", "glyphs", "calibration")
         assert "glyphs:12" in (folder / "calibration.md").read_text(encoding="utf-8")
         assert (folder / "detection.png").exists()

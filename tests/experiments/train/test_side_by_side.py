@@ -29,12 +29,11 @@ Plan = Callable[..., Planned]
 
 
 @pytest.fixture(autouse=True)
-def _tiny_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def _tiny_workers(monkeypatch: pytest.MonkeyPatch, in_tmp_path: Path) -> None:
     monkeypatch.setattr(side_by_side, "_WORKER", "tests.experiments.tiny_worker")
     # There may be one core only.
     cores = (sorted(os.sched_getaffinity(0)) * 2)[:2]
     monkeypatch.setattr(side_by_side, "_cores", lambda: cores)
-    monkeypatch.chdir(ROOT)
 
 
 @pytest.fixture
