@@ -11,7 +11,7 @@ def define(own: Flags) -> Any:
     return own.define(
         "jobs",
         None,
-        "runs that train at once, each on its own share of the cores (default: on a CPU one for "
-        "each core and 2 GiB of memory, elsewhere 1)",
+        "runs that train at once, each on its own share of the cores, so at most one a core "
+        "(default: on a CPU as many as cores and 2 GiB of memory each allow, elsewhere 1)",
         integer(),
     )

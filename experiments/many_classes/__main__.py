@@ -48,7 +48,10 @@ def main() -> None:
     from experiments.data import datasets
     from experiments.many_classes.tasks import config_of
     from experiments.runtime.files import locked_folder
+    from experiments.train import side_by_side
 
+    # A mistake should not show after hours.
+    side_by_side.number_of_jobs(_JOBS.value)
     tasks = {name: TASKS[name] for name in TASKS if name in _TASKS.value}
     data = {name: datasets.load_aloud(config_of(task, 1, 1)) for name, task in tasks.items()}
     if "comparison" in _PARTS.value:

@@ -1,13 +1,14 @@
 """Runs that train side by side, each in a process of its own: for commands that train many.
 
-One run does not keep many cores busy. On two cores, two runs of LeNet on one core each train a
-quarter faster than one after the other on both.
+One run does not keep many cores busy. On two cores, two LeNets on one core each make a quarter more
+steps a second than one on both, and imports and compilation need one core anyway.
 """
 
 import concurrent.futures
 import contextlib
 import io
 import json
+import math
 import os
 import queue
 import signal
@@ -31,6 +32,10 @@ from experiments.train.folder import finished_summary
 
 _WORKER = "experiments.train.side_by_side"
 _BYTES_A_RUN = 2**31
+# A batch system may send SIGTERM to all processes, of which a second would end one at once.
+_STOP = getattr(signal, "SIGUSR1", signal.SIGTERM)
+_ERROR = "error: "
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 Train = Callable[[Config, Dataset, Path], dict[str, Any]]
@@ -61,7 +66,7 @@ def training(planned: Sequence[Planned], jobs: int | None) -> Iterator[Train]:
         UserError: There is to be more than one at a time, and JAX uses more than a CPU.
     """
     missing = [each for each in planned if finished_summary(each.folder, each.config) is None]
-    jobs = min(_number_of_jobs(jobs), len(missing))
+    jobs = min(number_of_jobs(jobs), len(missing))
     if jobs <= 1:
         yield run.train_missing
         return
@@ -82,7 +87,12 @@ def training(planned: Sequence[Planned], jobs: int | None) -> Iterator[Train]:
             workers.stop()
 
 
-def _number_of_jobs(asked: int | None) -> int:
+def number_of_jobs(asked: int | None) -> int:
+    """How many runs may train at once; None asks for as many as cores and memory allow.
+
+    Raises:
+        UserError: More than one is asked for, and JAX uses more than a CPU.
+    """
     has_one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
     if not has_one_cpu:
         if (asked or 1) > 1:
@@ -91,8 +101,19 @@ def _number_of_jobs(asked: int | None) -> int:
     num_cores = len(_cores())
     if asked is not None:
         return min(asked, num_cores)
+    if quota := _container_limit("cpu.max"):
+        num_cores = min(num_cores, math.ceil(quota[0] / quota[1]))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(max(1, memory // _BYTES_A_RUN), num_cores)
+    memory = min([memory, *_container_limit("memory.max")])
+    return max(1, min(memory // _BYTES_A_RUN, num_cores))
+
+
+def _container_limit(name: str) -> list[int]:
+    """The numbers in a file of Linux's control group; none if nothing is limited."""
+    try:
+        return [int(word) for word in (_CONTROL_GROUP / name).read_text().split()]
+    except (OSError, ValueError):  # The word of no limit is "max".
+        return []
 
 
 def _cores() -> list[int]:
@@ -134,26 +155,28 @@ class _Workers:
                     return
                 process = _start()
                 self._running.add(process)
-            with process:
-                last_line = _follow(process, cores, planned)
-            with self._lock:
-                self._running.remove(process)
+            try:
+                with process:
+                    reason = _follow(process, cores, planned)
+            finally:
+                with self._lock:
+                    self._running.remove(process)
         finally:
             self._free.put(cores)
-        _check(process.returncode, last_line)
+        _check(process.returncode, reason, planned.folder)
 
     def stop(self) -> None:
         """Lets the processes save their states and end."""
         with self._lock:
             self._stopped = True
             for process in self._running:
-                process.terminate()
+                process.send_signal(_STOP)
 
 
 def _start() -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", _WORKER],
         # It imports from where this process does, whatever the current folder.
+        [sys.executable, "-P", "-m", _WORKER],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -164,32 +187,40 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _follow(process: subprocess.Popen[bytes], cores: Sequence[int], planned: Planned) -> str:
-    """Gives a process its task, and prints what it says to the end; returns the last line."""
+    """Gives a process its task, and prints what it says to the end; returns its error, if any."""
     assert process.stdin is not None
     assert process.stderr is not None
-    with contextlib.suppress(BrokenPipeError):
-        config, data, folder = planned
-        task = {"cores": cores, "config": config.to_json(), "folder": str(folder)}
+    config, data, folder = planned
+    task = {"cores": cores, "config": config.to_json(), "folder": str(folder)}
+    try:
         process.stdin.write(json.dumps(task).encode() + b"\n")
         stream.write(data, process.stdin)
         process.stdin.flush()
-    line = ""
+    except BrokenPipeError:  # It has ended, and may say why.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+    reason = ""
     with io.TextIOWrapper(process.stderr, errors="replace") as said:
         for line in said:
-            print(line, end="", file=sys.stderr, flush=True)
-    return line.strip()
+            # Runs of one network and method may differ by their folders alone.
+            print(
+                f"{folder.parent.name}/{folder.name}: {line}", end="", file=sys.stderr, flush=True
+            )
+            if line.startswith(_ERROR) or not reason.startswith(_ERROR):
+                reason = line.strip()
+    return reason
 
 
-def _check(code: int, last_line: str) -> None:
+def _check(code: int, reason: str, folder: Path) -> None:
     """Raises what made a process end with a code."""
     if code < 0:
         raise RunFailedError(
-            f"its process was ended by signal {-code}, perhaps for lack of memory: --jobs=1 needs "
-            "the least"
+            f"the process that trained {folder} was ended by signal {-code}, perhaps for lack of "
+            "memory: --jobs=1 needs the least"
         )
     if code:
         kind = UserError if code == 2 else RunFailedError
-        raise kind(last_line.removeprefix("error: "))
+        raise kind(reason.removeprefix(_ERROR) or f"the process that trained {folder} has failed")
 
 
 def main() -> None:
@@ -209,7 +240,7 @@ def _end_with_parent() -> None:
     os.read(sys.stdin.fileno(), 1)
     # Nobody reads what it says.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), _STOP)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,19 @@ def plan(small_config: MakeConfig, small_data: Dataset, tmp_path: Path) -> Plan:
     return make
 
 
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes, as they are started."""
+    start, found = side_by_side._start, list[subprocess.Popen[bytes]]()
+
+    def recording_start() -> subprocess.Popen[bytes]:
+        found.append(start())
+        return found[-1]
+
+    monkeypatch.setattr(side_by_side, "_start", recording_start)
+    return found
+
+
 def test_the_same_numbers_as_one_after_the_other(plan: Plan, tmp_path: Path) -> None:
     planned = [plan("softmax"), plan("dropmax", seeds=(3, 4))]
     with side_by_side.training(planned, 2) as train:
@@ -66,15 +79,8 @@ def test_a_finished_run_needs_no_process(plan: Plan, monkeypatch: pytest.MonkeyP
 
 
 def test_each_run_ends_for_itself(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    plan: Plan, started: list[subprocess.Popen[bytes]], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    start, started = side_by_side._start, list[subprocess.Popen[bytes]]()
-
-    def recording_start() -> subprocess.Popen[bytes]:
-        started.append(start())
-        return started[-1]
-
-    monkeypatch.setattr(side_by_side, "_start", recording_start)
     planned = [
         plan("softmax", learning_rate=1e38),
         plan("sparsemax", num_epochs=100_000),
@@ -92,18 +98,23 @@ def test_each_run_ends_for_itself(
         assert train(*planned[3])["model"] == "mc_dropout"
         (running,) = [process for process in started if process.poll() is None]
         running.kill()
-        with pytest.raises(RunFailedError, match=r"was ended by signal 9.*--jobs=1"):
+        with pytest.raises(RunFailedError, match=r"/sparsemax was ended by signal 9.*--jobs=1"):
             train(*planned[1])
     assert "the loss is not finite" in capfd.readouterr().err
 
 
-def test_a_signal_stops_all_and_the_same_command_goes_on(plan: Plan) -> None:
+def test_a_signal_stops_all_and_the_same_command_goes_on(
+    plan: Plan, started: list[subprocess.Popen[bytes]]
+) -> None:
     planned = [plan("softmax", num_epochs=100_000), plan("dropmax", num_epochs=100_000)]
 
     def interrupt() -> None:
         for each in planned:
             wait_for(each.folder / "metrics.jsonl")
-        os.kill(os.getpid(), signal.SIGINT)
+        # A batch system's signal to all processes of a job.
+        for process in started:
+            process.terminate()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     interrupting = threading.Thread(target=interrupt)
     interrupting.start()
@@ -113,7 +124,7 @@ def test_a_signal_stops_all_and_the_same_command_goes_on(plan: Plan) -> None:
     ):
         train(*planned[0])
     interrupting.join()
-    assert stopped.value.exit_code == 130
+    assert stopped.value.exit_code == 143
     for each in planned:
         # It has ended, and saved the state after its last whole epoch or later.
         with locked_folder(each.folder):
@@ -144,16 +155,44 @@ with side_by_side.training(planned, 2) as train:
 
 
 def test_more_than_a_cpu_trains_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert side_by_side._number_of_jobs(2) == 2
-    assert side_by_side._number_of_jobs(1000) == 2
-    assert 1 <= side_by_side._number_of_jobs(None) <= 2
+    assert side_by_side.number_of_jobs(2) == 2
+    assert side_by_side.number_of_jobs(1000) == 2
+    assert 1 <= side_by_side.number_of_jobs(None) <= 2
     for name, value in (("device_count", 2), ("default_backend", "gpu")):
         with monkeypatch.context() as patch:
             patch.setattr(jax, name, lambda value=value: value)
-            assert side_by_side._number_of_jobs(None) == 1
-            assert side_by_side._number_of_jobs(1) == 1
+            assert side_by_side.number_of_jobs(None) == 1
+            assert side_by_side.number_of_jobs(1) == 1
             with pytest.raises(UserError, match="--jobs=2 needs a CPU"):
-                side_by_side._number_of_jobs(2)
+                side_by_side.number_of_jobs(2)
+
+
+def test_a_container_has_fewer_cores_and_less_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(side_by_side, "_CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(side_by_side, "_cores", lambda: list(range(64)))
+    monkeypatch.setattr(os, "sysconf", lambda name: 2**20)
+    assert side_by_side.number_of_jobs(None) == 64
+    for cpu, memory, jobs in (
+        ("max 100000", "max", 64),
+        ("250000 100000", "max", 3),
+        ("max 100000", str(5 * 2**30), 2),
+        ("50000 100000", str(2**30), 1),
+    ):
+        (tmp_path / "cpu.max").write_text(f"{cpu}\n")
+        (tmp_path / "memory.max").write_text(f"{memory}\n")
+        assert side_by_side.number_of_jobs(None) == jobs
+        assert side_by_side.number_of_jobs(9) == 9
+
+
+def test_a_process_that_ends_at_once_is_told(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "_WORKER", "tests.experiments.no_such_worker")
+    planned = [plan("softmax"), plan("dropmax")]
+    with side_by_side.training(planned, 2) as train:
+        for each in planned:
+            with pytest.raises(RunFailedError, match="no_such_worker"):
+                train(*each)
 
 
 def wait_for(file: Path) -> None:
