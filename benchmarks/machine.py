@@ -6,6 +6,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from experiments.runtime.machine import cores
+
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "tensorflow", "tensorflow-cpu", "torch")
 
 
@@ -13,7 +15,7 @@ def describe() -> dict[str, Any]:
     """The processor, its cores, the memory, the load before measuring, and the versions."""
     return {
         "processor": _processor(),
-        "cores": num_cores(),
+        "cores": len(cores()),
         "memory_gigabytes": round(memory_bytes("MemTotal") / 1e9, 1),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
@@ -44,13 +46,6 @@ def warn_if_busy(machine: dict[str, Any]) -> None:
     load = machine["load_average"]
     if load is not None and load > 0.3:
         print(f"note: the load average is {load}: other programs disturb the figures", flush=True)
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def memory_bytes(name: str) -> int:

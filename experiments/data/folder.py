@@ -32,6 +32,7 @@ from experiments.data.forms.framing import framed
 from experiments.data.readers import folder_files, npz, pictures
 from experiments.data.sources import Request, SourceData, safe_name
 from experiments.data.split import Split, cut_fifths
+from experiments.runtime import machine
 
 _SIZE = 32
 _BATCH = 256
@@ -105,7 +106,7 @@ def _read(files: Sequence[Path], size: int) -> np.ndarray:
 
 
 def _workers() -> int:
-    return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
+    return min(16, machine.num_cores())
 
 
 def _in_batches(

@@ -4,8 +4,9 @@ The softmax and what is done to improve it, the paper's DropMax and the balanced
 twelve examples of each class, for as long as the softmax needs and for four times as long.
 """
 
+import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,21 +55,26 @@ def main() -> None:
     side_by_side.number_of_jobs(_JOBS.value)
     tasks = {name: TASKS[name] for name in TASKS if name in _TASKS.value}
     data = {name: datasets.load_aloud(config_of(task, 1, 1)) for name, task in tasks.items()}
-    if "comparison" in _PARTS.value:
-        _runs(data, savedir)
-    parts = {"course": _course, "alternatives": _alternatives, "comparison": _comparison}
+    runs = _runs(data, savedir) if "comparison" in _PARTS.value else []
+    parts: dict[str, Callable[..., Path]] = {
+        "course": _course,
+        "alternatives": _alternatives,
+        "comparison": functools.partial(_comparison, runs),
+    }
     with locked_folder(savedir):
-        for part, run in parts.items():
+        for part, write in parts.items():
             if part in _PARTS.value:
-                command.print_report(run(data, savedir))
+                command.print_report(write(data, savedir))
 
 
-def _comparison(data: Mapping[str, "Dataset"], savedir: Path) -> Path:
+def _comparison(
+    runs: "Sequence[side_by_side.Planned]", data: Mapping[str, "Dataset"], savedir: Path
+) -> Path:
     from experiments.many_classes import comparison, report
     from experiments.train import side_by_side
 
     rows: list[comparison.Row] = []
-    with side_by_side.training(_runs(data, savedir), _JOBS.value) as train:
+    with side_by_side.training(runs, _JOBS.value) as train:
         for name, own in data.items():
             folder = _folder(savedir, name)
             for length in LENGTHS:

@@ -8,7 +8,6 @@ import concurrent.futures
 import contextlib
 import io
 import json
-import math
 import os
 import queue
 import signal
@@ -26,6 +25,7 @@ from experiments.cli.errors import RunFailedError, UserError
 from experiments.cli.stopping import Stopped, stop_request
 from experiments.data import stream
 from experiments.data.datasets import Dataset
+from experiments.runtime import machine
 from experiments.train import run
 from experiments.train.config import Config
 from experiments.train.folder import finished_summary
@@ -35,7 +35,6 @@ _BYTES_A_RUN = 2**31
 # A batch system may send SIGTERM to all processes, of which a second would end one at once.
 _STOP = getattr(signal, "SIGUSR1", signal.SIGTERM)
 _ERROR = "error: "
-_CONTROL_GROUP = Path("/sys/fs/cgroup")
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 Train = Callable[[Config, Dataset, Path], dict[str, Any]]
@@ -98,29 +97,9 @@ def number_of_jobs(asked: int | None) -> int:
         if (asked or 1) > 1:
             raise UserError(f"--jobs={asked} needs a CPU as JAX's only device")
         return 1
-    num_cores = len(_cores())
     if asked is not None:
-        return min(asked, num_cores)
-    if quota := _container_limit("cpu.max"):
-        num_cores = min(num_cores, math.ceil(quota[0] / quota[1]))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    memory = min([memory, *_container_limit("memory.max")])
-    return max(1, min(memory // _BYTES_A_RUN, num_cores))
-
-
-def _container_limit(name: str) -> list[int]:
-    """The numbers in a file of Linux's control group; none if nothing is limited."""
-    try:
-        return [int(word) for word in (_CONTROL_GROUP / name).read_text().split()]
-    except (OSError, ValueError):  # The word of no limit is "max".
-        return []
-
-
-def _cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+        return min(asked, len(machine.cores()))
+    return max(1, min(machine.memory_bytes() // _BYTES_A_RUN, machine.num_cores()))
 
 
 def _wait_for(end: concurrent.futures.Future[None]) -> None:
@@ -141,7 +120,7 @@ class _Workers:
     def __init__(self, jobs: int) -> None:
         self._free: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
         for number in range(jobs):
-            self._free.put(_cores()[number::jobs])
+            self._free.put(machine.cores()[number::jobs])
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False

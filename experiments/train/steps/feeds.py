@@ -5,7 +5,6 @@ one stays with the host, which prepares the next batches while the devices train
 """
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -14,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from experiments.data.split import Split
-from experiments.runtime import devices
+from experiments.runtime import devices, machine
 from experiments.train.steps import programs, training
 from experiments.train.steps.setup import Setup
 from experiments.train.steps.training import TrainState
@@ -60,7 +59,7 @@ def resident_bytes() -> float:
     """How many bytes of images a device may keep."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     # A CPU's devices do not say, and share the machine's memory.
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / jax.local_device_count()
+    memory = machine.memory_bytes() / jax.local_device_count()
     return _SHARE * float(statistics.get("bytes_limit", memory))
 
 

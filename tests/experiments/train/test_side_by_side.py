@@ -18,6 +18,7 @@ import pytest
 from experiments.cli.errors import RunFailedError, UserError
 from experiments.cli.stopping import Stopped
 from experiments.data.datasets import Dataset
+from experiments.runtime import machine
 from experiments.runtime.files import locked_folder
 from experiments.train import run, side_by_side
 from experiments.train.side_by_side import Planned
@@ -33,7 +34,7 @@ def _tiny_workers(monkeypatch: pytest.MonkeyPatch, in_tmp_path: Path) -> None:
     monkeypatch.setattr(side_by_side, "_WORKER", "tests.experiments.tiny_worker")
     # There may be one core only.
     cores = (sorted(os.sched_getaffinity(0)) * 2)[:2]
-    monkeypatch.setattr(side_by_side, "_cores", lambda: cores)
+    monkeypatch.setattr(machine, "cores", lambda: cores)
 
 
 @pytest.fixture
@@ -137,9 +138,10 @@ def test_processes_end_with_the_one_that_started_them(plan: Plan, tmp_path: Path
     (tmp_path / "planned").write_bytes(pickle.dumps(planned))
     code = f"""
 import pickle
+from experiments.runtime import machine
 from experiments.train import side_by_side
 side_by_side._WORKER = "tests.experiments.tiny_worker"
-side_by_side._cores = lambda: {side_by_side._cores()}
+machine.cores = lambda: {machine.cores()}
 planned = pickle.load(open({str(tmp_path / "planned")!r}, "rb"))
 with side_by_side.training(planned, 2) as train:
     train(*planned[0])
@@ -170,8 +172,8 @@ def test_more_than_a_cpu_trains_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -
 def test_a_container_has_fewer_cores_and_less_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(side_by_side, "_CONTROL_GROUP", tmp_path)
-    monkeypatch.setattr(side_by_side, "_cores", lambda: list(range(64)))
+    monkeypatch.setattr(machine, "_CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(machine, "cores", lambda: list(range(64)))
     monkeypatch.setattr(os, "sysconf", lambda name: 2**20)
     assert side_by_side.number_of_jobs(None) == 64
     for cpu, memory, jobs in (
